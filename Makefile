@@ -1,0 +1,39 @@
+# make book, make test: all set-up included. PYTHON picks the interpreter (3.11 to 3.13).
+PYTHON ?= python3
+BIN := .venv/bin
+BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
+
+.PHONY: help book test serve lab reproduce shots lint clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+book: .venv/ready  ## execute and build the book (strict); prints where it is
+	$(BUILD)
+
+test: .venv/ready  ## library tests, every chapter cell by cell, the built pages in a browser
+	$(BIN)/pytest
+
+serve: book  ## build, then serve the book on http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+lab: .venv/ready  ## open the chapters as notebooks in JupyterLab
+	$(BIN)/jupyter lab book
+
+reproduce: book  ## re-run the executed notebooks and compare every output with what the reader sees
+	$(BIN)/pytest -o addopts= --nbval --nbval-current-env --nbval-cell-timeout=300 _build/jupyter_execute
+
+shots: book  ## a picture of every page, wide, narrow and dark, in _build/shots
+	$(BIN)/python tests/shots.py
+
+lint: .venv/ready  ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:  ## remove everything that these commands made
+	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/ready: requirements.txt pyproject.toml book/lab.json
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements.txt -e .
+	install -D -m 644 book/lab.json .venv/share/jupyter/lab/settings/overrides.json
+	touch $@

@@ -1,0 +1,58 @@
+"""Never a stale page: what Sphinx, MyST-NB and Jupyter Book do not notice by themselves.
+
+- Execution: Jupyter Book caches a chapter's outputs by the chapter's code alone. Here the cache's folder is named by a
+  hash of everything else that outputs depend on (EXECUTION), so a change of the library runs every chapter again.
+- Site: pages are written again when a static file, an extension or the configuration changes (SITE); otherwise Sphinx
+  would leave the old file in the built site.
+- Failure: after a build with warnings the environment is dropped, so the next build reports the same warnings instead
+  of passing because nothing changed.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
+SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
+
+
+def fingerprint(root, patterns, extra=()):
+    """SHA-256 over names and contents of the files below `root` that match, and over the strings in `extra`."""
+    digest = hashlib.sha256("\0".join(extra).encode())
+    for path in sorted({p for pattern in patterns for p in Path(root).glob(pattern) if p.is_file()}):
+        content = path.read_bytes()
+        digest.update(f"\0{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def user_data():
+    """Name, size and time of each file in the folder that W2S_DATA names: it may be large, so it is not read."""
+    folder = os.environ.get("W2S_DATA", "")
+    files = sorted(p for p in Path(folder).rglob("*") if p.is_file()) if folder else []
+    return [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+
+
+def set_fingerprints(app, config):
+    execution = fingerprint(app.srcdir, EXECUTION, (sys.version, *user_data()))
+    config.execution_fingerprint = execution
+    config.site_fingerprint = fingerprint(app.srcdir, SITE, (execution,))
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    config.nb_execution_cache_path = str(caches / execution)
+    for old in caches.glob("*"):
+        if old.name != execution:
+            shutil.rmtree(old)
+
+
+def forget_failure(app, exception):
+    if exception or app.statuscode:
+        Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
+
+
+def setup(app):
+    app.add_config_value("execution_fingerprint", "", "env")  # a change reads every page again
+    app.add_config_value("site_fingerprint", "", "html")  # a change writes every page again, with the static files
+    app.connect("config-inited", set_fingerprints, priority=100)
+    app.connect("build-finished", forget_failure)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

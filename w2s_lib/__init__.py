@@ -1,0 +1,23 @@
+"""Weak-to-strong generalisation: exact identities, experiments with intervals, and the tools of the book."""
+
+from .bregman import GENERALIZED_KL, ITAKURA_SAITO, KL, LOGISTIC, SQUARED, Decomposition, decompose, mahalanobis
+from .estimates import Estimate, crossed_mean, crossed_ratio
+from .ledger import Ledger, ledger, performance_gap_recovered
+
+__version__ = "0.1.0"
+__all__ = [
+    "GENERALIZED_KL",
+    "ITAKURA_SAITO",
+    "KL",
+    "LOGISTIC",
+    "SQUARED",
+    "Decomposition",
+    "Estimate",
+    "Ledger",
+    "crossed_mean",
+    "crossed_ratio",
+    "decompose",
+    "ledger",
+    "mahalanobis",
+    "performance_gap_recovered",
+]

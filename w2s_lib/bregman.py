@@ -1,0 +1,396 @@
+r"""Bregman divergences and their bias-variance decomposition, for NumPy and torch arrays alike.
+
+For a strictly convex, differentiable generator phi with dual coordinates z = grad phi(f):
+
+    D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>
+    E D(Y, f) = E D(Y, EY) + D(EY, E*f) + E D(E*f, f)     noise + bias + variance, E*f = (grad phi)^-1(E z)
+    E D(f, g) = D(Ef, g) + E D(f, Ef)                     prediction in slot 1: the primal mean
+
+Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences"; Gupta, Smith, Adlam and
+Mariet (TMLR 2022, arXiv 2206.10566).
+
+What the design meets:
+- A *prediction* comes in the coordinates in which a model gives it: logits for `KL` (any constant may be added),
+  log-odds for `LOGISTIC`, the value itself otherwise. A *truth* is a mean: a probability vector, a one-hot label, a
+  target. So labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
+- The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
+- As a -> b a divergence keeps its relative precision: the logarithmic ones are sums of p (e^d - 1 - d), d = log(q/p),
+  a function that is evaluated without cancellation.
+- Input outside the domain raises a ValueError that names the argument and the remedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from .estimates import Estimate, as_arrays, crossed_mean, require, to_numpy
+
+
+def _log_sum_exp(xp, x):
+    top = xp.max(x, axis=-1, keepdims=True)
+    return top + xp.log(xp.sum(xp.exp(x - top), axis=-1, keepdims=True))
+
+
+def _log_ratio(xp, a, b):
+    """log(b/a) for positive a and b, exact to rounding where they are close."""
+    close = xp.abs(b - a) < 0.5 * a
+    return xp.where(close, xp.log1p(xp.where(close, (b - a) / a, 0 * a)), xp.log(b) - xp.log(a))
+
+
+def _exp_gap(xp, d):
+    """e^d - 1 - d: expm1(d) - d cancels near 0, so |d| < 1/16 takes the series (next term < 1e-17 of the sum)."""
+    small = xp.where(xp.abs(d) < 1 / 16, d, 0 * d)
+    series = sum(small**k / factorial(k) for k in range(10, 1, -1))
+    return xp.where(xp.abs(d) < 1 / 16, series, xp.expm1(xp.clip(d, None, 80.0)) - d)
+
+
+def _relative_entropy(xp, p, q, d):
+    """p log(p/q) - p + q termwise, given d = log(q/p). At p = 0 it is q, whatever d."""
+    return xp.where((p > 0) & (d < 1), p * _exp_gap(xp, d), q - p - p * d)
+
+
+class Generator:
+    """A convex generator phi and the maps it defines.
+
+    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...).
+    Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
+    """
+
+    name = ""
+
+    def divergence(self, a, b):
+        """D(a, b) between two predictions."""
+        return self._divergence(*self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b"))
+
+    def loss(self, y, f):
+        """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
+        return self._loss(*self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f"))
+
+    def mean(self, f):
+        """Mean coordinates of a prediction (KL: the softmax of its logits)."""
+        return f
+
+    def from_mean(self, y):
+        """The prediction with mean y, which must be interior (KL: log y)."""
+        return self.truth(y, "y", interior=True)
+
+    def dual(self, f):
+        """Gradient map z = grad phi(f) (KL: logits, centred to mean zero)."""
+        raise NotImplementedError
+
+    def from_dual(self, z):
+        """Inverse gradient map (grad phi)^-1(z), as a prediction."""
+        raise NotImplementedError
+
+    def dual_mean(self, f, axis=0):
+        """E*f = (grad phi)^-1(E z) over `axis` (KL: the softmax of the mean logits), as a prediction."""
+        z = self.dual(f)
+        return self.from_dual(array_namespace(z).mean(z, axis=axis))
+
+    def primal_mean(self, f, axis=0):
+        """Ef over `axis` (KL: the mean of the probabilities), as a prediction."""
+        p = self.mean(f)
+        return self.from_mean(array_namespace(p).mean(p, axis=axis))
+
+    def curvature(self, f, v, slot=2):
+        """v'Hv at f with H = Hess phi*(z) (slot 2) or Hess phi(f) (slot 1), shape (...)."""
+        raise NotImplementedError
+
+    def prediction(self, f, name="f"):
+        """`f` as a floating array inside the domain, or ValueError."""
+        return as_arrays(**{name: f})[1]
+
+    def truth(self, y, name="y", interior=False):
+        """`y` as a floating array inside the domain, in its interior if asked, or ValueError."""
+        return as_arrays(**{name: y})[1]
+
+    def _loss(self, xp, y, f):
+        return self._divergence(xp, y, f)
+
+    def _divergence(self, xp, a, b):
+        raise NotImplementedError
+
+    def _pair(self, a, b, name_a, name_b):
+        xp, a, b = as_arrays(**{name_a: a, name_b: b})
+        shapes = f"shape {b.shape} does not match that of {name_a}, {a.shape}; the last axis holds the outputs"
+        require(a.ndim and b.ndim and a.shape[-1] == b.shape[-1], name_b, shapes)
+        require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)
+        return xp, a, b
+
+    def __repr__(self):
+        return f"<generator {self.name}>"
+
+
+class _Quadratic(Generator):
+    """phi(f) = f'Af, A symmetric positive definite: D(a, b) = (a - b)'A(a - b), z = 2Af. A = I: the squared norm."""
+
+    def __init__(self, matrix=None):
+        self.name, self._a, self._inverse = "squared norm", None, None
+        if matrix is not None:
+            a = to_numpy(as_arrays(matrix=matrix)[1])
+            require(a.ndim == 2 and a.shape[0] == a.shape[1], "matrix", f"must be square, got shape {a.shape}")
+            require(np.allclose(a, a.T, rtol=1e-6), "matrix", "must be symmetric; pass (A + A')/2")
+            require(np.linalg.eigvalsh(a)[0] > 0, "matrix", "must be positive definite; add a small ridge")
+            self.name, self._a, self._inverse = "Mahalanobis", a, np.linalg.inv(a)
+
+    def _times(self, matrix, v):
+        if matrix is None:
+            return v
+        require(v.shape[-1] == len(matrix), "matrix", f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}")
+        return v @ array_namespace(v).asarray(matrix, dtype=v.dtype, device=device(v))
+
+    def dual(self, f):
+        return 2 * self._times(self._a, f)
+
+    def from_dual(self, z):
+        return self._times(self._inverse, z) / 2
+
+    def _divergence(self, xp, a, b):
+        return xp.sum((a - b) * self._times(self._a, a - b), axis=-1)
+
+    def curvature(self, f, v, slot=2):
+        return array_namespace(v).sum(v * (self.from_dual(v) if slot == 2 else self.dual(v)), axis=-1)
+
+
+class _KL(Generator):
+    """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. For a one-hot y, D(y, f) is cross-entropy."""
+
+    name = "KL"
+    tolerance = 1e-4  # how far from one a probability vector may sum; within it, vectors are rescaled
+
+    def mean(self, f):
+        xp = array_namespace(f)
+        return xp.exp(f - _log_sum_exp(xp, f))
+
+    def from_mean(self, y):
+        p = self.truth(y, "y", interior=True)
+        return array_namespace(p).log(p)
+
+    def dual(self, f):
+        return f - array_namespace(f).mean(f, axis=-1, keepdims=True)
+
+    def from_dual(self, z):
+        return z
+
+    def primal_mean(self, f, axis=0):
+        xp = array_namespace(f)
+        return _log_sum_exp(xp, xp.moveaxis(f - _log_sum_exp(xp, f), axis, -1))[..., 0]  # up to the constant log K
+
+    def _divergence(self, xp, a, b):
+        p, step = self.mean(a), b - a
+        near = xp.max(xp.abs(step), axis=-1, keepdims=True) < 1
+        shift = xp.log1p(xp.sum(p * xp.expm1(xp.where(near, step, 0 * step)), axis=-1, keepdims=True))  # of the lse
+        d = step - xp.where(near, shift, _log_sum_exp(xp, b) - _log_sum_exp(xp, a))
+        return xp.sum(_relative_entropy(xp, p, self.mean(b), d), axis=-1)
+
+    def _loss(self, xp, y, f):
+        log_q = f - _log_sum_exp(xp, f)
+        return xp.sum(_relative_entropy(xp, y, xp.exp(log_q), log_q - xp.log(xp.where(y > 0, y, 0 * y + 1))), axis=-1)
+
+    def curvature(self, f, v, slot=2):
+        xp, p = array_namespace(f, v), self.mean(f)
+        if slot == 1:
+            return xp.sum(v * v / p, axis=-1)
+        return xp.sum(p * (v - xp.sum(p * v, axis=-1, keepdims=True)) ** 2, axis=-1)
+
+    def truth(self, y, name="y", interior=False):
+        xp, y = as_arrays(**{name: y})
+        require(xp.all(y >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
+        total = xp.sum(y, axis=-1, keepdims=True)
+        sums = "probabilities do not sum to one over the last axis; normalise them (softmax, if these are logits)"
+        require(xp.all(xp.abs(total - 1) <= self.tolerance), name, sums)
+        inside = "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
+        require(not interior or xp.all(y > 0), name, inside)
+        return y / total
+
+
+class _Logistic(Generator):
+    """phi(p) = sum_k p_k log p_k + (1 - p_k) log(1 - p_k): Bernoulli outputs, each a two-class KL. z = log-odds."""
+
+    name = "binary logistic"
+
+    def _two(self, x, other):  # (..., outputs) -> (..., outputs, 2)
+        return array_namespace(x).stack([x, other], axis=-1)
+
+    def mean(self, f):
+        return KL.mean(self._two(f, 0 * f))[..., 0]
+
+    def from_mean(self, y):
+        p = self.truth(y, "y", interior=True)
+        return array_namespace(p).log(p) - array_namespace(p).log1p(-p)
+
+    def dual(self, f):
+        return f
+
+    def from_dual(self, z):
+        return z
+
+    def primal_mean(self, f, axis=0):
+        two = KL.primal_mean(self._two(f, 0 * f), axis=axis if axis >= 0 else axis - 1)
+        return two[..., 0] - two[..., 1]
+
+    def _divergence(self, xp, a, b):
+        return xp.sum(KL._divergence(xp, self._two(a, 0 * a), self._two(b, 0 * b)), axis=-1)
+
+    def _loss(self, xp, y, f):
+        return xp.sum(KL._loss(xp, self._two(y, 1 - y), self._two(f, 0 * f)), axis=-1)
+
+    def curvature(self, f, v, slot=2):
+        slope = self.mean(f) * self.mean(-f)
+        return array_namespace(v).sum(v * v * slope if slot == 2 else v * v / slope, axis=-1)
+
+    def truth(self, y, name="y", interior=False):
+        xp, y = as_arrays(**{name: y})
+        require(xp.all((y >= 0) & (y <= 1)), name, "must lie in [0, 1]; pass probabilities, not log-odds")
+        inside = "a probability is 0 or 1 (a label?) where an interior truth is needed; pass soft labels or smooth them"
+        require(not interior or xp.all((y > 0) & (y < 1)), name, inside)
+        return y
+
+
+class _Positive(Generator):
+    """What the two generators on the positive orthant share: their domain, f > 0 (a truth y = 0 only if `zero`)."""
+
+    zero = True
+
+    def prediction(self, f, name="f"):
+        xp, f = as_arrays(**{name: f})
+        require(xp.all(f > 0), name, f"must be positive for {self.name}; add a floor")
+        return f
+
+    def truth(self, y, name="y", interior=False):
+        xp, y = as_arrays(**{name: y})
+        allowed = y >= 0 if self.zero and not interior else y > 0
+        require(xp.all(allowed), name, f"lies outside the domain of {self.name} (needs y > 0); add a floor")
+        return y
+
+
+class _ItakuraSaito(_Positive):
+    """phi(f) = -sum log f on the positive orthant: D(a, b) = sum a/b - log(a/b) - 1, z = -1/f."""
+
+    name, zero = "Itakura-Saito", False
+
+    def dual(self, f):
+        return -1 / f
+
+    def from_dual(self, z):
+        return -1 / z
+
+    def _divergence(self, xp, a, b):
+        d = _log_ratio(xp, b, a)
+        return xp.sum(xp.where(d < 1, _exp_gap(xp, d), a / b - 1 - d), axis=-1)
+
+    def curvature(self, f, v, slot=2):
+        return array_namespace(v).sum((v * f) ** 2 if slot == 2 else (v / f) ** 2, axis=-1)
+
+
+class _GeneralizedKL(_Positive):
+    """phi(f) = sum f log f on the positive orthant (Poisson): D(a, b) = sum a log(a/b) - a + b, z = 1 + log f."""
+
+    name = "generalised KL"
+
+    def dual(self, f):
+        return 1 + array_namespace(f).log(f)
+
+    def from_dual(self, z):
+        return array_namespace(z).exp(z - 1)
+
+    def _divergence(self, xp, a, b):
+        return xp.sum(_relative_entropy(xp, a, b, _log_ratio(xp, xp.where(a > 0, a, b), b)), axis=-1)
+
+    def curvature(self, f, v, slot=2):
+        return array_namespace(v).sum(v * v * f if slot == 2 else v * v / f, axis=-1)
+
+
+SQUARED, KL, LOGISTIC = _Quadratic(), _KL(), _Logistic()
+ITAKURA_SAITO, GENERALIZED_KL = _ItakuraSaito(), _GeneralizedKL()
+
+
+def mahalanobis(matrix):
+    """The generator phi(f) = f'Af of a symmetric positive definite matrix A, shape (outputs, outputs)."""
+    return _Quadratic(matrix)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """total = noise + bias + variance + cross, each an Estimate over models and inputs; see `decompose`."""
+
+    total: Estimate
+    noise: Estimate  # E D(Y, g); zero when no labels were given
+    bias: Estimate  # corrected for the finite ensemble; may be negative, and is not clipped
+    variance: Estimate
+    cross: Estimate  # E<z_g - z, Y - g>, mean zero: what chance in the labels adds
+    bias_per_input: np.ndarray  # (inputs,)
+    variance_per_input: np.ndarray  # (inputs,)
+    correction: str
+
+    def __str__(self):
+        rows = ("total", "noise", "bias", "variance", "cross")
+        return "\n".join(f"{row:>9}  {getattr(self, row)}" for row in rows)
+
+
+def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", labels=None, clusters=None):
+    r"""Bias-variance decomposition of the risk of an ensemble of trained models.
+
+    With fhat the (dual) mean of K models, bhat = D(y, fhat), vhat = mean_k D(fhat, f_k): bhat + vhat = mean_k D(y, f_k)
+    exactly, but E bhat = B + V_K and E vhat = V - V_K, V_K the (dual) variance of fhat itself. Corrections of bhat:
+
+        none       0
+        scaled     vhat / (K - 1)                         exact for quadratic generators
+        delta      tr(H S) / (2K), S the covariance of z, H = Hess phi*(mean z)      exact for quadratic generators
+        jackknife  (K - 1) (mean_j bhat_(-j) - bhat), K >= 3; error O(1/K^2)
+
+    truth       : (inputs, outputs), g = E[Y|x], or the labels themselves (then noise is inside the bias)
+    predictions : (models, inputs, outputs), in the generator's coordinates: logits for KL
+    slot        : 2, E D(y, f), dual mean; or 1, E D(f, g), primal mean, g interior
+    labels      : (inputs, outputs) or (draws, inputs, outputs), labels drawn from g: adds noise and cross; g interior
+    clusters    : (models,) models with equal labels share luck (see `crossed_mean`)
+    Standard errors treat models and inputs as crossed samples; a model enters through the influence
+    <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
+    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections derived in the book.
+    """
+    f = generator.prediction(predictions, "predictions")
+    require(f.ndim == 3, "predictions", f"need shape (models, inputs, outputs), got {tuple(f.shape)}")
+    xp, K = array_namespace(f), f.shape[0]
+    y = generator.truth(truth, "truth", interior=slot == 1 or labels is not None)
+    require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
+    require(slot in (1, 2), "slot", "must be 1 or 2")
+    least = {"none": 1, "scaled": 2, "delta": 2, "jackknife": 3}
+    require(correction in least, "correction", f"must be one of {', '.join(least)}")
+    require(K >= least[correction], "predictions", f"{K} models are too few for correction='{correction}'")
+
+    g = y if slot == 2 else generator.from_mean(y)
+    score = generator.loss if slot == 2 else lambda g, f: generator.divergence(f, g)  # D with the prediction in `slot`
+    coordinates, back = (generator.dual, generator.from_dual) if slot == 2 else (generator.mean, generator.from_mean)
+    average = generator.dual_mean if slot == 2 else generator.primal_mean
+    centre, x = average(f), coordinates(f)
+    total, plug_in = score(g, f), score(g, centre)  # (models, inputs), (inputs,)
+    spread = generator.divergence(centre, f) if slot == 2 else generator.divergence(f, centre)
+    step = x - xp.mean(x, axis=0)
+    slope = generator.mean(centre) - y if slot == 2 else generator.dual(centre) - generator.dual(g)
+    influence = xp.sum(slope * step, axis=-1)  # mean zero over models; total = plug_in + influence + spread, exactly
+    if correction == "none":
+        excess = 0 * spread
+    elif correction == "scaled":
+        excess = spread / (K - 1)
+    elif correction == "delta":
+        excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
+    else:
+        before, after = xp.cumulative_sum(x, axis=0), xp.flip(xp.cumulative_sum(xp.flip(x, axis=0), axis=0), axis=0)
+        others = xp.concat([after[1:2], before[:-2, ...] + after[2:, ...], before[-2:-1]], axis=0) / (K - 1)
+        excess = influence + (K - 1) * (score(g, back(others)) - plug_in)
+    noise = cross = 0 * total
+    if labels is not None:
+        require(slot == 2, "labels", "are for slot=2; in slot 1 the truth is compared as it is")
+        drawn = generator.truth(labels, "labels")
+        drawn = drawn[None] if drawn.ndim == 2 else drawn
+        interior = generator.from_mean(y)
+        noise = noise + xp.mean(generator.loss(drawn, interior), axis=0)
+        cross = xp.sum((generator.dual(interior) - generator.dual(f)) * (xp.mean(drawn, axis=0) - y), axis=-1)
+        total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
+    bias, variance = plug_in + influence - excess, spread + excess
+    rows = [crossed_mean(v, clusters) for v in (total, noise, bias, variance, cross)]
+    return Decomposition(*rows, to_numpy(bias).mean(0), to_numpy(variance).mean(0), correction)

@@ -1,0 +1,112 @@
+r"""Numbers with intervals, and the checks that every public function makes on its arrays.
+
+An average over M models and n inputs, v = mean of v_mi, carries two kinds of luck that cross: other models would have
+been drawn, and other inputs. Its standard error is therefore neither sd/sqrt(M n) nor sd/sqrt(M). With row means over
+inputs, column means over models and the interaction that is left,
+
+    se^2 = S2_rows / M + S2_columns / n - S2_interaction / (M n)
+
+(two-way analysis of variance of a random-effects design; Searle, Casella and McCulloch 1992, ch. 4; Cameron, Gelbach
+and Miller 2011 for clusters). Models that share something, as students of one teacher do, form one cluster: rows are
+summed within clusters first. Degrees of freedom follow Satterthwaite (1946).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import array_api_compat
+import numpy as np
+from scipy.special import stdtrit
+
+
+def require(condition, name, message):
+    """Raise ValueError(f"{name}: {message}") unless the condition holds."""
+    if not bool(condition):
+        raise ValueError(f"{name}: {message}")
+
+
+def as_arrays(**named):
+    """(namespace, *arrays): real, finite floats of one array library, NumPy or torch; lists and integers are converted.
+
+    Raises ValueError that names the argument for NaN or infinity, for complex or object data, for mixed libraries.
+    """
+    arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
+    for name, x in arrays.items():
+        require(not isinstance(x, np.ndarray) or x.dtype.kind in "biuf", name, f"dtype {x.dtype} is not real numbers")
+    try:
+        xp = array_api_compat.array_namespace(*arrays.values())
+    except TypeError as error:
+        raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
+    for name, x in arrays.items():
+        if not xp.isdtype(x.dtype, "real floating"):
+            require(xp.isdtype(x.dtype, ("integral", "bool")), name, f"dtype {x.dtype} is not real numbers")
+            arrays[name] = x = xp.astype(x, xp.float64)
+        require(xp.all(xp.isfinite(x)), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+    return xp, *arrays.values()
+
+
+def to_numpy(x):
+    """A float64 NumPy copy of a NumPy or torch array, for statistics."""
+    x = x.detach().cpu().numpy() if hasattr(x, "detach") else x
+    return np.asarray(x, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over models and inputs with its crossed standard error; `df` are Satterthwaite's degrees of freedom."""
+
+    value: float
+    se: float
+    df: float
+    models: int  # how many models (or pairs of models)
+    clusters: int  # how many independent groups of them: 1 means that the interval is conditional on these models
+    inputs: int
+
+    def interval(self, level=0.95):
+        """(low, high), Student's t with `df` degrees of freedom."""
+        half = stdtrit(self.df, 0.5 + level / 2) * self.se
+        return float(self.value - half), float(self.value + half)
+
+    def __str__(self):
+        low, high = self.interval()
+        return f"{self.value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def crossed_mean(values, clusters=None, value=None):
+    """Estimate of the mean of `values`, shape (models, inputs), both axes taken as random samples.
+
+    clusters : (models,) labels; models with equal labels share luck. None: every model for itself.
+    value    : report this number instead of the mean; for estimators of which `values` are the influence values.
+    One cluster: the standard error is over inputs alone, conditional on the models; one input: over models alone.
+    """
+    v = to_numpy(values)
+    require(v.ndim == 2 and v.size, "values", f"need shape (models, inputs), got {v.shape}")
+    labels = np.arange(len(v)) if clusters is None else np.asarray(clusters).ravel()
+    require(len(labels) == len(v), "clusters", f"need one label per model: {len(v)}, got {len(labels)}")
+    order, group = np.unique(labels, return_inverse=True)
+    C, n = len(order), v.shape[1]
+    r = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])
+    weight = np.bincount(group)[:, None] / len(v)  # a cluster's share of the models
+    r = (r / len(v) - weight * v.mean()) * C  # (clusters, inputs), mean zero; equal clusters: cluster mean - mean
+    rows, columns = r.mean(1), r.mean(0)
+    var_rows = (rows**2).sum() / (C - 1) / C if C > 1 else 0.0
+    var_columns = (columns**2).sum() / (n - 1) / n if n > 1 else 0.0
+    var = var_rows + var_columns
+    if C > 1 and n > 1:
+        both = ((r - rows[:, None] - columns) ** 2).sum() / ((C - 1) * (n - 1)) / (C * n)
+        var = max(var - both, both)
+    if C == 1 and n == 1:
+        var = np.nan
+    df_terms = (var_rows**2 / (C - 1) if C > 1 else 0.0) + (var_columns**2 / (n - 1) if n > 1 else 0.0)
+    df = (var_rows + var_columns) ** 2 / df_terms if df_terms > 0 else np.inf
+    return Estimate(float(v.mean() if value is None else value), float(np.sqrt(var)), float(df), len(v), C, n)
+
+
+def crossed_ratio(numerator, denominator, clusters=None):
+    """Estimate of mean(numerator) / mean(denominator), both (models, inputs), by linearisation (delta method)."""
+    a, b = to_numpy(numerator), to_numpy(denominator)
+    require(a.shape == b.shape, "denominator", f"shape {b.shape} must equal the numerator's {a.shape}")
+    require(b.mean() != 0, "denominator", "has mean zero: the ratio is undefined")
+    ratio = a.mean() / b.mean()
+    return crossed_mean((a - ratio * b) / b.mean(), clusters, value=ratio)

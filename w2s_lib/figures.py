@@ -1,0 +1,77 @@
+"""The one style of the book's figures: a colour and a marker for each concept, and the few plots that chapters share.
+
+Colours are from Okabe and Ito (2008) and Tol's muted set (2021): told apart with any colour vision, dark enough for
+white paper and light enough for a dark page. A marker or a line style always says the same, for grey print.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+COLORS = {
+    "teacher": "#D55E00",
+    "student": "#0072B2",
+    "ceiling": "#009E73",
+    "gain": "#56B4E9",
+    "misfit": "#CC79A7",
+    "residual": "#E69F00",
+    "bias": "#882255",
+    "variance": "#44AA99",
+    "noise": "#888888",
+}
+MARKERS = {"teacher": "o", "student": "s", "ceiling": "^", "gain": "D", "misfit": "v", "residual": "X"}
+
+
+def use_style():
+    """Set matplotlib's defaults for the book (size in inches, fonts in points, byte-equal files)."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.4),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#DDDDDD",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "svg.hashsalt": "w2s",
+        }
+    )
+
+
+def intervals(ax, rows, level=0.95):
+    """Horizontal dot plot with intervals: `rows` is a list of (label, concept, Estimate), first on top."""
+    for i, (_, concept, estimate) in enumerate(rows):
+        low, high = estimate.interval(level)
+        color, marker = COLORS[concept], MARKERS[concept]
+        ax.plot([low, high], [i, i], color=color, lw=2, solid_capstyle="butt")
+        ax.plot(estimate.value, i, marker=marker, color=color, ms=7)
+        ax.annotate(f"{estimate.value:.3f}", (estimate.value, i), (0, 7), textcoords="offset points", ha="center")
+    ax.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.7)
+    ax.grid(axis="y", visible=False)
+
+
+def digits(axes, pixels, titles, hide_right=None):
+    """Draw images, rows of `pixels` (images, side * side) in [0, 1]; grey out the right half where `hide_right`."""
+    side = int(np.sqrt(pixels.shape[1]))
+    for i, ax in enumerate(np.ravel(axes)):
+        ax.imshow(pixels[i].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
+        if hide_right is not None and np.broadcast_to(hide_right, len(pixels))[i]:
+            ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], alpha=0.85, lw=0)
+        ax.set_title(titles[i], fontsize=9)
+        ax.set_axis_off()
+
+
+def report(form="{:.3f}", **numbers):
+    """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree."""
+    from myst_nb import glue
+
+    for name, value in numbers.items():
+        text = value if isinstance(value, str) else form.format(value)
+        print(f"{name} = {text}")
+        glue(name, text, display=False)
