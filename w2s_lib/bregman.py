@@ -30,15 +30,17 @@ from array_api_compat import array_namespace, device
 from .estimates import Estimate, as_arrays, crossed_mean, require, to_numpy
 
 
-def _log_sum_exp(xp, x):
-    top = xp.max(x, axis=-1, keepdims=True)
-    return top + xp.log(xp.sum(xp.exp(x - top), axis=-1, keepdims=True))
+def _log_softmax(xp, f):
+    """Subtracts the maximum first: f - logsumexp(f) would carry the rounding of f itself into every probability."""
+    f = f - xp.max(f, axis=-1, keepdims=True)
+    return f - xp.log(xp.sum(xp.exp(f), axis=-1, keepdims=True))
 
 
 def _log_ratio(xp, a, b):
     """log(b/a) for positive a and b, exact to rounding where they are close."""
     close = xp.abs(b - a) < 0.5 * a
-    return xp.where(close, xp.log1p(xp.where(close, (b - a) / a, 0 * a)), xp.log(b) - xp.log(a))
+    step = xp.where(close, b - a, 0 * a) / a
+    return xp.where(close, xp.log1p(step), xp.log(b) - xp.log(a))
 
 
 def _exp_gap(xp, d):
@@ -164,7 +166,8 @@ class _KL(Generator):
 
     def mean(self, f):
         xp = array_namespace(f)
-        return xp.exp(f - _log_sum_exp(xp, f))
+        weight = xp.exp(f - xp.max(f, axis=-1, keepdims=True))
+        return weight / xp.sum(weight, axis=-1, keepdims=True)
 
     def from_mean(self, y):
         p = self.truth(y, "y", interior=True)
@@ -178,18 +181,20 @@ class _KL(Generator):
 
     def primal_mean(self, f, axis=0):
         xp = array_namespace(f)
-        return _log_sum_exp(xp, xp.moveaxis(f - _log_sum_exp(xp, f), axis, -1))[..., 0]  # up to the constant log K
+        log_p = _log_softmax(xp, f)
+        top = xp.max(log_p, axis=axis, keepdims=True)
+        return xp.log(xp.mean(xp.exp(log_p - top), axis=axis)) + xp.squeeze(top, axis=axis)
 
     def _divergence(self, xp, a, b):
         p, step = self.mean(a), b - a
         near = xp.max(xp.abs(step), axis=-1, keepdims=True) < 1
         shift = xp.log1p(xp.sum(p * xp.expm1(xp.where(near, step, 0 * step)), axis=-1, keepdims=True))  # of the lse
-        d = step - xp.where(near, shift, _log_sum_exp(xp, b) - _log_sum_exp(xp, a))
+        d = xp.where(near, step - shift, _log_softmax(xp, b) - _log_softmax(xp, a))
         return xp.sum(_relative_entropy(xp, p, self.mean(b), d), axis=-1)
 
     def _loss(self, xp, y, f):
-        log_q = f - _log_sum_exp(xp, f)
-        return xp.sum(_relative_entropy(xp, y, xp.exp(log_q), log_q - xp.log(xp.where(y > 0, y, 0 * y + 1))), axis=-1)
+        d = _log_softmax(xp, f) - xp.log(xp.where(y > 0, y, 0 * y + 1))
+        return xp.sum(_relative_entropy(xp, y, self.mean(f), d), axis=-1)
 
     def curvature(self, f, v, slot=2):
         xp, p = array_namespace(f, v), self.mean(f)

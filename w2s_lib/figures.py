@@ -56,22 +56,41 @@ def intervals(ax, rows, level=0.95):
     ax.grid(axis="y", visible=False)
 
 
+def ledgers(ax, book):
+    """One row a pair: misfit and gain, joined by the residual that separates them; `book` is a Ledger."""
+    rows = np.arange(book.pair_gain.size)
+    for name, value in (("misfit", book.pair_misfit), ("gain", book.pair_gain)):
+        ax.plot(value.ravel(), rows, MARKERS[name], color=COLORS[name], ms=6, label=name, zorder=3)
+    ax.hlines(rows, book.pair_gain.ravel(), book.pair_misfit.ravel(), color=COLORS["residual"], lw=2, label="residual")
+    ax.axvline(0, color="#444444", lw=1)
+    ax.set(ylim=(rows.size - 0.5, -0.5), xlabel="nats", ylabel="pair (seed)")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+
+
 def digits(axes, pixels, titles, hide_right=None):
     """Draw images, rows of `pixels` (images, side * side) in [0, 1]; grey out the right half where `hide_right`."""
     side = int(np.sqrt(pixels.shape[1]))
     for i, ax in enumerate(np.ravel(axes)):
         ax.imshow(pixels[i].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
         if hide_right is not None and np.broadcast_to(hide_right, len(pixels))[i]:
-            ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], alpha=0.85, lw=0)
+            ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], lw=0)
         ax.set_title(titles[i], fontsize=9)
         ax.set_axis_off()
 
 
-def report(form="{:.3f}", **numbers):
-    """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree."""
+def report(**numbers):
+    """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree.
+
+    A string is taken as it is, an integer gets thousands separators, a float three decimals. Call it once a cell, last:
+    each glued number ends an output block.
+    """
     from myst_nb import glue
 
+    def text(value):
+        if not isinstance(value, str):
+            value = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.3f}"
+        return value.replace("-", "\N{MINUS SIGN}")
+
+    print("\n".join(f"{name} = {text(value)}" for name, value in numbers.items()))
     for name, value in numbers.items():
-        text = value if isinstance(value, str) else form.format(value)
-        print(f"{name} = {text}")
-        glue(name, text, display=False)
+        glue(name, text(value), display=False)

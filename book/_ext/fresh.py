@@ -46,7 +46,7 @@ def set_fingerprints(app, config):
 
 
 def forget_failure(app, exception):
-    if exception or app.statuscode:
+    if exception or app._warncount:  # app.statuscode is set only after this event
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
 
 

@@ -1,0 +1,54 @@
+"""The built book in Debian's Chromium, driven by Playwright: what the page tests and `make shots` share."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+# no background requests of the browser's own: whatever is requested, the page asked for it
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-quic"]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+
+
+def pages():
+    """The pages of _toc.yml, as paths below the built site."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [f"{name}.html" for name in [toc["root"], *chapters]]
+
+
+def find_chromium():
+    """Path of the browser, or None. W2S_CHROMIUM overrides the search."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("W2S_CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium():
+    """A running headless browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser, url, viewport=WIDE, dark=False):
+    """(page, requests, console errors) of `url`, loaded and with its formulas set."""
+    context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+    page, requests, errors = context.new_page(), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: errors.append(f"request failed: {request.url}"))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url, wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    yield page, requests, errors
+    context.close()

@@ -1,0 +1,60 @@
+"""Fixtures: the built book (built here if it is missing or stale) and a browser."""
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+from browser import HTML, ROOT, chromium, find_chromium
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)  # the same examples on every run
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
+
+
+def build_book(folder, **environment):
+    """Strict build of the book in `folder`, as `make book` does it; an unchanged book takes a few seconds."""
+    done = subprocess.run(
+        BUILD, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, f"the strict build failed:\n{done.stdout[-5000:]}"
+    return Path(folder) / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def book():
+    """The folder of the built book. The build itself knows what is stale."""
+    return build_book(ROOT)
+
+
+@pytest.fixture(scope="session")
+def served(book):
+    """http address of the built book."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium. In CI a missing browser is an error; elsewhere the page tests are skipped and say why."""
+    if not find_chromium():
+        message = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with chromium() as running:
+        yield running

@@ -1,0 +1,23 @@
+"""Pictures of every page, wide, narrow and dark, in _build/shots: `make shots`, then look at them."""
+
+from browser import HTML, NARROW, ROOT, WIDE, chromium, find_chromium, opened, pages
+
+VIEWS = {"wide": (WIDE, False), "narrow": (NARROW, False), "dark": (WIDE, True)}
+
+
+def main():
+    if not find_chromium():
+        raise SystemExit("no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM")
+    folder = ROOT / "_build" / "shots"
+    folder.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        for name in pages():
+            for view, (viewport, dark) in VIEWS.items():
+                with opened(browser, (HTML / name).as_uri(), viewport, dark) as (page, _, _):
+                    target = folder / f"{name.removesuffix('.html').replace('/', '-')}-{view}.png"
+                    page.screenshot(path=target, full_page=True)
+                    print(target.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

