@@ -264,7 +264,9 @@ def test_kl_corrections_beat_the_plug_in(K):
     B = float(KL.loss(y, centre))
     big = draw((400_000 // K, K, 3))
     V_K = float(KL.divergence(centre, big.mean(1)).mean())
-    got = {k: v - B for k, v in ensemble_means(KL, draw, y, K, repeats, ["none", "scaled", "delta", "jackknife"]).items()}
+    got = {
+        k: v - B for k, v in ensemble_means(KL, draw, y, K, repeats, ["none", "scaled", "delta", "jackknife"]).items()
+    }
     se = {name: v.std() / np.sqrt(repeats) for name, v in got.items()}
     assert abs(got["none"].mean() - V_K) < 4 * se["none"] + 0.01 * V_K
     for name in ("scaled", "delta", "jackknife"):
@@ -318,7 +320,11 @@ def test_gradients_flow_through_torch(gen):
 @every
 def test_any_leading_axes(gen):
     rng = np.random.default_rng(12)
-    f = np.exp(rng.normal(size=(2, 3, 4, 3))) if gen in (ITAKURA_SAITO, GENERALIZED_KL) else rng.normal(size=(2, 3, 4, 3))
+    f = (
+        np.exp(rng.normal(size=(2, 3, 4, 3)))
+        if gen in (ITAKURA_SAITO, GENERALIZED_KL)
+        else rng.normal(size=(2, 3, 4, 3))
+    )
     whole = gen.divergence(f, f[0, 0])
     assert whole.shape == (2, 3, 4)
     np.testing.assert_allclose(whole[1, 2], gen.divergence(f[1, 2], f[0, 0]))

@@ -12,9 +12,7 @@ def test_coverage_and_size_of_the_standard_error(sizes):
     rng, M, n, repeats = np.random.default_rng(0), 15, 60, 600
     model, item, rest = sizes
     estimates = [
-        crossed_mean(
-            model * rng.normal(size=(M, 1)) + item * rng.normal(size=(1, n)) + rest * rng.normal(size=(M, n))
-        )
+        crossed_mean(model * rng.normal(size=(M, 1)) + item * rng.normal(size=(1, n)) + rest * rng.normal(size=(M, n)))
         for _ in range(repeats)
     ]
     true_se = np.sqrt(model**2 / M + item**2 / n + rest**2 / (M * n))

@@ -56,7 +56,9 @@ def test_probes_equal_scikit_learn(problem, l2):
     """Three models in one batch: all inputs; a bootstrap as weights; the left half of the image."""
     X, y = problem
     left = load_images("digits").left_half()
-    weights = np.stack([np.ones(300), np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300), np.ones(300)])
+    weights = np.stack(
+        [np.ones(300), np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300), np.ones(300)]
+    )
     masks = np.stack([np.ones(64), np.ones(64), left])
     targets = np.tile(np.eye(10)[y], (3, 1, 1))
     got = fit_probes(X, targets, weights=weights, mask=masks, l2=l2, tol=1e-9).logits(X).softmax(-1).numpy()
@@ -68,7 +70,7 @@ def test_probes_equal_scikit_learn(problem, l2):
 
 def test_soft_labels_equal_weighted_copies(problem):
     """Soft labels are ten weighted copies of each input, one a class: scikit-learn can fit that too."""
-    X, y = problem
+    X, _y = problem
     soft = np.random.default_rng(2).dirichlet(np.ones(10), 300)
     got = fit_probes(X, soft[None], tol=1e-9).logits(X).softmax(-1).numpy()[0]
     peer = LogisticRegression(tol=1e-10, max_iter=10_000)
@@ -77,7 +79,7 @@ def test_soft_labels_equal_weighted_copies(problem):
 
 
 def test_a_model_does_not_depend_on_its_neighbours(problem):
-    X, y = problem
+    X, _y = problem
     targets = np.random.default_rng(3).dirichlet(np.ones(10), (4, 300))
     together = fit_probes(X, targets, tol=1e-8).logits(X)
     alone = fit_probes(X, targets[2:3], tol=1e-8).logits(X)

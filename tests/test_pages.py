@@ -23,7 +23,7 @@ def test_page_opens_offline_and_without_errors(name, scheme, browser, book, serv
         assert outside == []
         broken = page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)")
         assert broken == []
-        assert page.locator("h1").count() == 1
+        assert page.locator(".bd-article h1").count() == 1
         source = (ROOT / name).with_suffix(".md").read_text()
         if "$$" in source:
             assert page.locator("mjx-container[display=true]").count() >= source.count("$$") // 2

@@ -142,7 +142,9 @@ class _Quadratic(Generator):
     def _times(self, matrix, v):
         if matrix is None:
             return v
-        require(v.shape[-1] == len(matrix), "matrix", f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}")
+        require(
+            v.shape[-1] == len(matrix), "matrix", f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}"
+        )
         return v @ array_namespace(v).asarray(matrix, dtype=v.dtype, device=device(v))
 
     def dual(self, f):
@@ -159,7 +161,7 @@ class _Quadratic(Generator):
 
 
 class _KL(Generator):
-    """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. For a one-hot y, D(y, f) is cross-entropy."""
+    """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. A one-hot y: D(y, f) is cross-entropy."""
 
     name = "KL"
     tolerance = 1e-4  # how far from one a probability vector may sum; within it, vectors are rescaled
@@ -208,7 +210,9 @@ class _KL(Generator):
         total = xp.sum(y, axis=-1, keepdims=True)
         sums = "probabilities do not sum to one over the last axis; normalise them (softmax, if these are logits)"
         require(xp.all(xp.abs(total - 1) <= self.tolerance), name, sums)
-        inside = "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
+        inside = (
+            "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
+        )
         require(not interior or xp.all(y > 0), name, inside)
         return y / total
 
@@ -365,7 +369,7 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
     require(slot in (1, 2), "slot", "must be 1 or 2")
     least = {"none": 1, "scaled": 2, "delta": 2, "jackknife": 3}
     require(correction in least, "correction", f"must be one of {', '.join(least)}")
-    require(K >= least[correction], "predictions", f"{K} models are too few for correction='{correction}'")
+    require(least[correction] <= K, "predictions", f"{K} models are too few for correction='{correction}'")
 
     g = y if slot == 2 else generator.from_mean(y)
     score = generator.loss if slot == 2 else lambda g, f: generator.divergence(f, g)  # D with the prediction in `slot`

@@ -60,9 +60,7 @@ def half_blind(config=HalfBlind()):
     one_hot, E = np.eye(10)[y], config.seeds
     gold, transfer = np.zeros((2, E, there))  # example weights: which images a seed gives to whom
     for seed in range(E):
-        mine, others = train_test_split(
-            pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed
-        )
+        mine, others = train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
         gold[seed, mine] = 1
         transfer[seed, np.random.default_rng(seed).choice(others, config.student_inputs, replace=False)] = 1
 

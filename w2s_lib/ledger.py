@@ -84,8 +84,9 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
     require(tuple(y.shape) == tuple(w.shape[-2:]), "truth", f"shape {tuple(y.shape)} must be {tuple(w.shape[-2:])}")
     try:
         lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
-    except ValueError:
-        raise ValueError(f"student: leading shape {s.shape[:-2]} does not broadcast with the teacher's {w.shape[:-2]}")
+    except ValueError as error:
+        shapes = f"leading shape {tuple(s.shape[:-2])} does not broadcast with the teacher's {tuple(w.shape[:-2])}"
+        raise ValueError(f"student: {shapes}") from error
 
     if direction == "F":
         risks = generator.loss(y, w), generator.loss(y, s)
