@@ -14,7 +14,7 @@ class Chapter(IPyNbFile):
 
 def pytest_collect_file(file_path, parent):
     options = parent.config.option
-    if file_path.suffix == ".md" and (options.nbval or options.nbval_lax):
-        if "kernelspec" in jupytext.read(file_path).metadata:
-            return Chapter.from_parent(parent, path=file_path)
+    wanted = file_path.suffix == ".md" and (options.nbval or options.nbval_lax)
+    if wanted and "kernelspec" in jupytext.read(file_path).metadata:
+        return Chapter.from_parent(parent, path=file_path)
     return None

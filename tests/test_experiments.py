@@ -37,9 +37,9 @@ def test_mnist_equals_what_its_package_loads():
 
 
 def test_bad_data_requests_are_named():
-    with pytest.raises(ValueError, match="^name: "):
+    with pytest.raises(ValueError, match=r"^name: "):
         load_images("cats")
-    with pytest.raises(ValueError, match="^factor: "):
+    with pytest.raises(ValueError, match=r"^factor: "):
         load_images("digits").pooled(3)
 
 
@@ -130,5 +130,5 @@ def test_half_blind_teacher_is_blind_and_honest():
 
 
 def test_half_blind_asks_for_no_more_than_there_is():
-    with pytest.raises(ValueError, match="^config: "):
+    with pytest.raises(ValueError, match=r"^config: "):
         half_blind(replace(HalfBlind(), student_inputs=2000))
