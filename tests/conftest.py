@@ -2,30 +2,16 @@
 
 import http.server
 import os
-import subprocess
-import sys
 import threading
 from functools import partial
-from pathlib import Path
 
 import pytest
-from browser import HTML, ROOT, chromium, find_chromium
+from browser import HTML, ROOT, build_book, chromium, find_chromium
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)  # the same examples on every run
 settings.load_profile("ci" if os.environ.get("CI") else "here")
-
-BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
-
-
-def build_book(folder, **environment):
-    """Strict build of the book in `folder`, as `make book` does it; an unchanged book takes a few seconds."""
-    done = subprocess.run(
-        BUILD, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == 0, f"the strict build failed:\n{done.stdout[-5000:]}"
-    return Path(folder) / "_build" / "html"
 
 
 @pytest.fixture(scope="session")

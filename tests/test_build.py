@@ -5,8 +5,7 @@ import subprocess
 import time
 
 import pytest
-from browser import ROOT
-from conftest import build_book
+from browser import ROOT, build_book
 
 PROBE = """---
 jupytext:
