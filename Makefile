@@ -1,6 +1,8 @@
 # make book, make test: all set-up included. PYTHON picks the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
+# idle threads sleep instead of spinning against a neighbour on a busy machine
+export OMP_WAIT_POLICY := PASSIVE
 BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
 
 .PHONY: help book test serve lab reproduce shots lint clean

@@ -23,7 +23,7 @@ def pytest_in(folder, *arguments):
 
 
 def copy_of(source, folder):
-    shutil.copy(ROOT / "book" / "conftest.py", folder)
+    shutil.copy(ROOT / "conftest.py", folder)
     return shutil.copy(source, folder)
 
 
