@@ -44,7 +44,9 @@ class Ledger:
         conditional = "" if g.clusters > 1 else ", conditional on these models"
         head = f"{self.generator}, direction ({self.direction}): {g.models} pairs x {g.inputs} inputs, 95% intervals"
         lines = [f"{row.replace('_', ' '):>13}  {getattr(self, row)}" for row in rows]
-        return "\n".join([head + conditional, *lines, f"    imbalance  {self.imbalance:.1e}"])
+        # rounding noise is not printed: it differs from machine to machine
+        balance = "to rounding" if self.imbalance < 1e-12 else f"up to {self.imbalance:.1e} of its terms"
+        return "\n".join([head + conditional, *lines, f"     balances  {balance}"])
 
 
 def one_hot(labels, classes, name="labels"):
