@@ -287,6 +287,22 @@ def test_noise_and_cross_complete_the_identity():
     assert r.total.value == pytest.approx(np.mean([KL.loss(y, f).mean() for y in labels]))
 
 
+@pytest.mark.parametrize("correction", ["delta", "jackknife"])
+@pytest.mark.parametrize("gen", [SQUARED, KL], ids=lambda g: g.name)
+def test_standard_errors_match_the_spread_over_fresh_models_and_inputs(gen, correction):
+    """Models share an effect over inputs and inputs differ in difficulty, so both samples matter."""
+    rng, K, n, repeats, rows = np.random.default_rng(13), 12, 60, 300, []
+    for _ in range(repeats):
+        difficulty = rng.normal(size=(1, n, 1)) * np.array([1.0, -0.5, 0.2])
+        f = difficulty + 0.6 * rng.normal(size=(K, 1, 3)) + 0.6 * rng.normal(size=(K, n, 3))
+        y = np.tile([0.7, 0.2, 0.1], (n, 1)) if gen is KL else np.full((n, 3), 0.8)
+        r = decompose(y, f, gen, correction=correction)
+        rows.append([(e.value, e.se) for e in (r.total, r.bias, r.variance)])
+    values, errors = np.moveaxis(np.array(rows), -1, 0)
+    ratio = np.sqrt((errors**2).mean(0)) / values.std(0)
+    assert np.all((ratio > 0.8) & (ratio < 1.3)), ratio
+
+
 # -------------------------------------------------------------------------------------- NumPy, torch, dtypes, bad input
 
 
