@@ -27,7 +27,7 @@ from math import factorial
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from .estimates import Estimate, as_arrays, crossed_mean, require, to_numpy
+from .estimates import Estimate, as_arrays, common_namespace, crossed_mean, require, to_numpy
 
 
 def _log_softmax(xp, f):
@@ -117,7 +117,7 @@ class Generator:
         raise NotImplementedError
 
     def _pair(self, a, b, name_a, name_b):
-        xp, a, b = as_arrays(**{name_a: a, name_b: b})
+        xp = common_namespace(**{name_a: a, name_b: b})  # both were checked one by one
         shapes = f"shape {b.shape} does not match that of {name_a}, {a.shape}; the last axis holds the outputs"
         require(a.ndim and b.ndim and a.shape[-1] == b.shape[-1], name_b, shapes)
         require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)

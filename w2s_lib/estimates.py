@@ -26,6 +26,14 @@ def require(condition, name, message):
         raise ValueError(f"{name}: {message}")
 
 
+def common_namespace(**arrays):
+    """The array library that all of `arrays` belong to; ValueError if they mix several."""
+    try:
+        return array_api_compat.array_namespace(*arrays.values())
+    except TypeError as error:
+        raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
+
+
 def as_arrays(**named):
     """(namespace, *arrays): real, finite floats of one array library, NumPy or torch; lists and integers are converted.
 
@@ -34,10 +42,7 @@ def as_arrays(**named):
     arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
     for name, x in arrays.items():
         require(not isinstance(x, np.ndarray) or x.dtype.kind in "biuf", name, f"dtype {x.dtype} is not real numbers")
-    try:
-        xp = array_api_compat.array_namespace(*arrays.values())
-    except TypeError as error:
-        raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
+    xp = common_namespace(**arrays)
     for name, x in arrays.items():
         if not xp.isdtype(x.dtype, "real floating"):
             require(xp.isdtype(x.dtype, ("integral", "bool")), name, f"dtype {x.dtype} is not real numbers")

@@ -20,7 +20,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from .bregman import KL
-from .estimates import Estimate, as_arrays, crossed_mean, crossed_ratio, require, to_numpy
+from .estimates import Estimate, as_arrays, common_namespace, crossed_mean, crossed_ratio, require, to_numpy
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
     if generator is KL and len(np.shape(truth)) == 1:
         truth = array_namespace(w).asarray(one_hot(truth, w.shape[-1], "truth"))
     y = generator.truth(truth, "truth", interior=direction == "R")
-    xp, y, w, s = as_arrays(truth=y, teacher=w, student=s)
+    xp = common_namespace(truth=y, teacher=w, student=s)
     require(tuple(y.shape) == tuple(w.shape[-2:]), "truth", f"shape {tuple(y.shape)} must be {tuple(w.shape[-2:])}")
     try:
         lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
