@@ -371,16 +371,24 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
     require(correction in least, "correction", f"must be one of {', '.join(least)}")
     require(least[correction] <= K, "predictions", f"{K} models are too few for correction='{correction}'")
 
-    g = y if slot == 2 else generator.from_mean(y)
-    score = generator.loss if slot == 2 else lambda g, f: generator.divergence(f, g)  # D with the prediction in `slot`
-    coordinates, back = (generator.dual, generator.from_dual) if slot == 2 else (generator.mean, generator.from_mean)
-    average = generator.dual_mean if slot == 2 else generator.primal_mean
-    centre, x = average(f), coordinates(f)
-    total, plug_in = score(g, f), score(g, centre)  # (models, inputs), (inputs,)
-    spread = generator.divergence(centre, f) if slot == 2 else generator.divergence(f, centre)
-    step = x - xp.mean(x, axis=0)
-    slope = generator.mean(centre) - y if slot == 2 else generator.dual(centre) - generator.dual(g)
-    influence = xp.sum(slope * step, axis=-1)  # mean zero over models; total = plug_in + influence + spread, exactly
+    if slot == 2:  # x: the coordinates that are averaged; back: from them to a prediction
+        x, back, centre = generator.dual(f), generator.from_dual, generator.dual_mean(f)
+        spread, slope = generator.divergence(centre, f), generator.mean(centre) - y
+
+        def score(prediction):
+            return generator.loss(y, prediction)
+    else:
+        g = generator.from_mean(y)
+        x, back, centre = generator.mean(f), generator.from_mean, generator.primal_mean(f)
+        spread, slope = generator.divergence(f, centre), generator.dual(centre) - generator.dual(g)
+
+        def score(prediction):
+            return generator.divergence(prediction, g)
+
+    plug_in, step = score(centre), x - xp.mean(x, axis=0)  # (inputs,), (models, inputs, outputs)
+    influence = xp.sum(
+        slope * step, axis=-1
+    )  # (models, inputs), mean zero over models; score(f) = plug_in + influence + spread
     if correction == "none":
         excess = 0 * spread
     elif correction == "scaled":
@@ -390,14 +398,16 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
     else:
         before, after = xp.cumulative_sum(x, axis=0), xp.flip(xp.cumulative_sum(xp.flip(x, axis=0), axis=0), axis=0)
         others = xp.concat([after[1:2], before[:-2, ...] + after[2:, ...], before[-2:-1]], axis=0) / (K - 1)
-        excess = influence + (K - 1) * (score(g, back(others)) - plug_in)
-    noise = cross = 0 * total
-    if labels is not None:
+        excess = influence + (K - 1) * (score(back(others)) - plug_in)
+    if labels is None:
+        total = score(f)
+        noise = cross = 0 * total
+    else:
         require(slot == 2, "labels", "are for slot=2; in slot 1 the truth is compared as it is")
         drawn = generator.truth(labels, "labels")
         drawn = drawn[None] if drawn.ndim == 2 else drawn
         interior = generator.from_mean(y)
-        noise = noise + xp.mean(generator.loss(drawn, interior), axis=0)
+        noise = xp.mean(generator.loss(drawn, interior), axis=0) + 0 * influence
         cross = xp.sum((generator.dual(interior) - generator.dual(f)) * (xp.mean(drawn, axis=0) - y), axis=-1)
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
     bias, variance = plug_in + influence - excess, spread + excess
