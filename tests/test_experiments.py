@@ -111,19 +111,43 @@ def test_training_that_does_not_converge_says_so(problem):
         fit_probes(problem[0], np.eye(10)[problem[1]][None], max_steps=3)
 
 
-def test_half_blind_teacher_is_blind_and_honest():
-    """The teacher ignores the right half; nobody trains on the test images; seeds are reproducible one by one."""
+def test_half_blind_teacher_is_blind_and_honest(monkeypatch):
+    """What each training call is given: no test image, disjoint splits, half the pixels for the teacher alone."""
+    calls = []
+
+    def recording(X, targets, **options):
+        calls.append({"X": X, "targets": targets, **options})
+        return fit_probes(X, targets, **options)
+
+    monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
     config = replace(HalfBlind(), seeds=3)
     run = half_blind(config)
     images = load_images("digits")
     assert run.teacher.shape == (3, config.test_inputs, 10)
-    left = images.left_half().astype(bool)
-    # two test images that agree on the left half would get the same logits: refit and blank the right half instead
-    masked = run.pixels * left
-    train_rows = {row.tobytes() for row in images.pixels} - {row.tobytes() for row in run.pixels}
-    assert len(train_rows) >= len(images.pixels) - config.test_inputs - 5  # a few images occur twice
-    probe = fit_probes(masked, np.eye(10)[run.labels][None], mask=left[None].astype(float))
-    torch.testing.assert_close(probe.logits(masked), probe.logits(run.pixels))
+
+    pool = len(images.labels) - config.test_inputs
+    together = np.concatenate([calls[0]["X"], run.pixels])  # pool and test are a partition of the data
+    assert calls[0]["X"].shape == (pool, 64)
+    np.testing.assert_array_equal(together[np.lexsort(together.T)], images.pixels[np.lexsort(images.pixels.T)])
+
+    teacher, soft, hard, ceiling = calls
+    assert np.all(teacher["mask"] == images.left_half())
+    assert all(call["mask"] is None for call in (soft, hard, ceiling))
+    assert np.all(teacher["weights"].sum(1) == config.teacher_labels)
+    assert np.all(teacher["weights"] @ teacher["targets"][0] == config.teacher_labels / 10)  # stratified
+    for call in (soft, hard, ceiling):
+        np.testing.assert_array_equal(call["weights"], soft["weights"])
+        assert np.all(call["weights"].sum(1) == config.student_inputs)
+    assert np.all(teacher["weights"] * soft["weights"] == 0)
+    labels = fit_probes(**teacher).logits(soft["X"]).softmax(-1)
+    np.testing.assert_allclose(soft["targets"], labels, atol=1e-12)
+    np.testing.assert_array_equal(np.argmax(hard["targets"], -1), labels.argmax(-1))
+    np.testing.assert_array_equal(ceiling["targets"], teacher["targets"])
+
+    # the teacher's logits do not change with the right half; seeds do not depend on how many are run
+    left = images.left_half()
+    probe = fit_probes(**teacher)
+    torch.testing.assert_close(probe.logits(run.pixels * left), probe.logits(run.pixels))
     again = half_blind(replace(config, seeds=2))
     np.testing.assert_allclose(again.teacher, run.teacher[:2], atol=1e-3)
     assert np.all(run.correct("ceiling").mean(1) > run.correct("teacher").mean(1))
