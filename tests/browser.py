@@ -15,8 +15,8 @@ HTML = ROOT / "_build" / "html"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--disable-quic"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-
-
+NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
+# the Makefile's command; a test that builds a clone has no Makefile environment of its own
 BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
 
 
@@ -49,8 +49,10 @@ def chromium():
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextmanager
@@ -62,7 +64,9 @@ def opened(browser, url, viewport=WIDE, dark=False):
     page.on("requestfailed", lambda request: errors.append(f"request failed: {request.url}"))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url, wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")
-    yield page, requests, errors
-    context.close()
+    try:
+        page.goto(url, wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        yield page, requests, errors
+    finally:
+        context.close()

@@ -6,7 +6,7 @@ import threading
 from functools import partial
 
 import pytest
-from browser import HTML, ROOT, build_book, chromium, find_chromium
+from browser import HTML, NO_BROWSER, ROOT, build_book, chromium, find_chromium
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
@@ -38,9 +38,8 @@ def served(book):
 def browser():
     """Headless Chromium. In CI a missing browser is an error; elsewhere the page tests are skipped and say why."""
     if not find_chromium():
-        message = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
         if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+            pytest.fail(NO_BROWSER)
+        pytest.skip(NO_BROWSER)
     with chromium() as running:
         yield running

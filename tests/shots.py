@@ -1,13 +1,13 @@
 """Pictures of every page, wide, narrow and dark, in _build/shots: `make shots`, then look at them."""
 
-from browser import HTML, NARROW, ROOT, WIDE, chromium, find_chromium, opened, pages
+from browser import HTML, NARROW, NO_BROWSER, ROOT, WIDE, chromium, find_chromium, opened, pages
 
 VIEWS = {"wide": (WIDE, False), "narrow": (NARROW, False), "dark": (WIDE, True)}
 
 
 def main():
     if not find_chromium():
-        raise SystemExit("no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM")
+        raise SystemExit(NO_BROWSER)
     folder = ROOT / "_build" / "shots"
     folder.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:

@@ -386,9 +386,8 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
             return generator.divergence(prediction, g)
 
     plug_in, step = score(centre), x - xp.mean(x, axis=0)  # (inputs,), (models, inputs, outputs)
-    influence = xp.sum(
-        slope * step, axis=-1
-    )  # (models, inputs), mean zero over models; score(f) = plug_in + influence + spread
+    # (models, inputs), mean zero over models; score(f) = plug_in + influence + spread, exactly
+    influence = xp.sum(slope * step, axis=-1)
     if correction == "none":
         excess = 0 * spread
     elif correction == "scaled":
