@@ -1,26 +1,56 @@
-"""The one style of the book's figures: a colour and a marker for each concept, and the few plots that chapters share.
+"""The one style of the book's figures, for matplotlib and for the figures that move.
 
-Colours are from Okabe and Ito (2008) and Tol's muted set (2021): told apart with any colour vision, dark enough for
-white paper and light enough for a dark page. A marker or a line style always says the same, for grey print.
+A colour for each concept: at least 3:1 against white and against the dark page, told apart with any colour vision
+within each of the triples (teacher, student, ceiling), (gain, misfit, residual), (bias, variance, noise); a marker and
+a dash pattern say the same again, for grey print. `tests/test_figures.py` measures all of this.
+
+An `Explorable` is an Altair chart with bound controls. In the static page its formulas run in the reader's browser, in
+a live notebook it is a widget (altair.JupyterChart, offline), in print a still picture. A `Lab` recomputes with the
+library, live; the static page shows its explorable twin.
 """
 
 from __future__ import annotations
 
+import base64
+import html
+import itertools
+import json
+import os
+from functools import cached_property
+
+import altair as alt
 import matplotlib.pyplot as plt
 import numpy as np
+
+from .estimates import require
 
 COLORS = {
     "teacher": "#D55E00",
     "student": "#0072B2",
     "ceiling": "#009E73",
-    "gain": "#56B4E9",
-    "misfit": "#CC79A7",
-    "residual": "#E69F00",
-    "bias": "#882255",
-    "variance": "#44AA99",
-    "noise": "#888888",
+    "gain": "#3E92F4",
+    "misfit": "#D6307B",
+    "residual": "#B18E02",
+    "bias": "#A63FBF",
+    "variance": "#2AA198",
+    "noise": "#7A7A7A",
 }
 MARKERS = {"teacher": "o", "student": "s", "ceiling": "^", "gain": "D", "misfit": "v", "residual": "X"}
+MARKERS |= {"bias": "P", "variance": "h", "noise": "."}
+DASHES = {"teacher": [], "student": [6, 3], "ceiling": [2, 2], "gain": [], "misfit": [6, 3], "residual": [2, 2]}
+DASHES |= {"bias": [], "variance": [6, 3], "noise": [2, 2]}
+LIMIT = 500_000  # bytes of one explorable in a page
+# generators of one number in (0, 1), for formulas evaluated in the browser: phi, its derivative z, the inverse of z
+FORMULAS = {
+    "squared norm": {"phi": "{0}*{0}", "z": "2*{0}", "inverse": "({0})/2"},
+    "binary logistic": {
+        "phi": "{0}*log({0})+(1-{0})*log(1-{0})",
+        "z": "log({0}/(1-{0}))",
+        "inverse": "1/(1+exp(-({0})))",
+    },
+    "Itakura-Saito": {"phi": "-log({0})", "z": "-1/{0}", "inverse": "-1/({0})"},
+    "generalised KL": {"phi": "{0}*log({0})", "z": "1+log({0})", "inverse": "exp({0}-1)"},
+}
 
 
 def use_style():
@@ -94,3 +124,188 @@ def report(**numbers):
     print("\n".join(f"{name} = {text(value)}" for name, value in numbers.items()))
     for name, value in numbers.items():
         glue(name, text(value), display=False)
+
+
+def line_style(concept):
+    """Keywords for a matplotlib line of this concept: its colour and its dashes."""
+    return {"color": COLORS[concept], "ls": (0, tuple(DASHES[concept])) if DASHES[concept] else "-"}
+
+
+def concept_color(field, concepts, **options):
+    """Altair colour channel of a field that holds names of concepts."""
+    return alt.Color(field, scale=alt.Scale(domain=list(concepts), range=[COLORS[c] for c in concepts]), **options)
+
+
+def slider(name, low, high, step, value, label):
+    """A number that the reader moves from `low` to `high` in steps of `step`; formulas call it `name`."""
+    return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=step, name=label))
+
+
+def choice(name, options, label, value=None):
+    """A menu of `options`; formulas call the chosen one `name`."""
+    options = list(options)
+    return alt.param(name=name, value=value or options[0], bind=alt.binding_select(options=options, name=label))
+
+
+def formula(part, x):
+    """Vega expression of `part` (phi, z or inverse) at `x`, for the generator that the control `generator` names."""
+    cases = (f"generator=='{name}'?({parts[part].format(x)})" for name, parts in FORMULAS.items())
+    return f"({':'.join(cases)}:NaN)"
+
+
+def computed(data=None, **formulas):
+    """Chart on `data` (None: a single row) with a column for each Vega expression, evaluated as the reader moves."""
+    chart = alt.Chart(alt.Data(values=[{}]) if data is None else data)
+    return chart.transform_calculate(**formulas)
+
+
+def readout(**formulas):
+    """A line of text above the chart: each label with the value of its Vega expression, to three decimals."""
+    parts = (f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items())
+    chart = computed(text=" + '\u2003\u2003' + ".join(parts)).mark_text(align="left", fontWeight="bold")
+    return chart.encode(x=alt.value(0), y=alt.value(-10), text="text:N")
+
+
+def table(**columns):
+    """Inline data of a chart from columns of equal length (or single values), floats to five digits."""
+    rows = zip(*(column.tolist() for column in np.broadcast_arrays(*columns.values())))
+    short = ([float(f"{x:.5g}") if isinstance(x, float) else x for x in row] for row in rows)
+    return alt.Data(values=[dict(zip(columns, row)) for row in short])
+
+
+def _theme():
+    text = {"labelColor": "currentColor", "titleColor": "currentColor"}  # the page's own colour, light or dark
+    text |= {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    lines = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}
+    return {
+        "background": "#FFFFFF00",
+        "font": "sans-serif",
+        "view": {"stroke": None},
+        "axis": {**text, **lines, "gridOpacity": 0.15},
+        "legend": {**text, "orient": "top", "title": None, "symbolStrokeWidth": 3},
+        "header": text,
+        "title": {"color": "currentColor", "fontSize": 12, "fontWeight": "normal"},
+        "text": {"color": "currentColor", "fontSize": 12},
+        "rule": {"color": "currentColor"},
+        "point": {"size": 90, "filled": True, "opacity": 1},
+    }
+
+
+class Explorable:
+    """A figure that the reader moves: an Altair chart whose controls are bound parameters.
+
+    chart : any altair chart with at least one `slider` or `choice` among its top-level parameters
+    alt   : what the picture shows, for those who cannot see it; two sentences rather than two words
+    Raises ValueError without a control, for a control without a label or with a single state, for an alt text of fewer
+    than 40 characters, and for a figure of more than 500 kB: thin the arrays, or round them.
+    """
+
+    def __init__(self, chart, alt):
+        require(len(alt) >= 40, "alt", f"{alt!r} is too short; say what the picture shows")
+        self.alt, self.chart = alt, chart.configure(**_theme()).properties(description=alt)
+        bound = [p for p in self.spec.get("params", []) if "bind" in p]
+        require(bound, "chart", "has no control; add figures.slider(...) or figures.choice(...) with add_params")
+        for p in bound:
+            require(p["bind"].get("name"), "chart", f"control {p['name']} has no label for the reader")
+            require(len(_states(p)) > 1, "chart", f"control {p['name']} has a single state; it would be dead")
+        self.controls = {p["name"]: _states(p) for p in bound}
+        size = len(self.static_html)
+        require(size <= LIMIT, "chart", f"the figure takes {size:,} bytes, more than {LIMIT:,}; thin or round its data")
+
+    @cached_property
+    def spec(self):
+        """The Vega-Lite specification, a dict."""
+        return self.chart.to_dict()
+
+    @cached_property
+    def still(self):
+        """SVG text of the figure with its controls where they start."""
+        import vl_convert
+
+        return vl_convert.vegalite_to_svg({"width": 560, **{k: v for k, v in self.spec.items() if v != "container"}})
+
+    @cached_property
+    def static_html(self):
+        """What stands in the built page; `book/_static/explorable.js` sets it in motion."""
+        spec = json.dumps(self.spec, separators=(",", ":")).replace("</", "<\\/")
+        still = base64.b64encode(self.still.encode()).decode()
+        return (
+            '<div class="explorable tex2jax_ignore mathjax_ignore"><div class="explorable-live"></div>'
+            f'<img class="explorable-still" alt="{html.escape(self.alt)}" src="data:image/svg+xml;base64,{still}">'
+            f'<script type="application/json">{spec}</script></div>'
+        )
+
+    @cached_property
+    def live(self):
+        """The widget of a live notebook; `live.params` holds the values that the reader has set."""
+        alt.JupyterChart.enable_offline()
+        return alt.JupyterChart(self.chart, embed_options={"actions": False, "renderer": "svg"})
+
+    def __repr__(self):
+        return f"<Explorable, controls {', '.join(self.controls)}: {self.alt}>"
+
+    def _repr_mimebundle_(self, **_):
+        widget = self.live._repr_mimebundle_() if _is_live() else {}
+        return {**_data(widget), "text/html": self.static_html, "text/plain": repr(self)}
+
+
+class Lab:
+    """Recompute with the library as the reader moves: live in Jupyter; the static page shows the twin instead.
+
+    draw   : called as draw(**values); trains or resamples, and shows a matplotlib figure
+    twin   : the Explorable that stands in the built page
+    states : for each argument of `draw` the values of its slider, by name
+    """
+
+    def __init__(self, draw, twin, **states):
+        require(states and all(len(s) > 1 for s in states.values()), "states", "each needs two values or more")
+        self.draw, self.twin, self.states = draw, twin, states
+
+    def grid(self):
+        """Every combination of states, as dicts: what a test calls `draw` with."""
+        return [dict(zip(self.states, values)) for values in itertools.product(*self.states.values())]
+
+    @cached_property
+    def live(self):
+        """The ipywidgets box of a live notebook: one slider an argument, moved by mouse or arrow keys."""
+        import ipywidgets
+
+        style = {"continuous_update": False, "style": {"description_width": "initial"}}
+        sliders = {
+            name: ipywidgets.SelectionSlider(options=list(s), description=name.replace("_", " "), **style)
+            for name, s in self.states.items()
+        }
+        return ipywidgets.interactive(self.draw, **sliders)
+
+    def __repr__(self):
+        return f"<Lab, controls {', '.join(self.states)}>"
+
+    def _repr_mimebundle_(self, **_):
+        if _is_live():
+            return {**_data(self.live._repr_mimebundle_()), "text/plain": repr(self)}
+        note = (
+            '<p class="explorable-note">Computed beforehand. To have it computed anew as you move the sliders, run '
+            "<code>make lab</code> and open this chapter.</p>"
+        )
+        return {"text/html": self.twin.static_html + note, "text/plain": repr(self)}
+
+
+def _states(param):
+    """All values that a bound parameter can take."""
+    bind = param["bind"]
+    if "options" in bind:
+        return list(bind["options"])
+    count = int((bind["max"] - bind["min"]) / bind["step"] + 1e-9) + 1
+    return [round(bind["min"] + i * bind["step"], 10) for i in range(count)]
+
+
+def _data(bundle):
+    return bundle[0] if isinstance(bundle, tuple) else bundle
+
+
+def _is_live():
+    """True in a notebook with a kernel, except in a build of the book (which sets W2S_STATIC)."""
+    import IPython
+
+    shell = IPython.get_ipython()
+    return getattr(shell, "kernel", None) is not None and not os.environ.get("W2S_STATIC")
