@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from sklearn.model_selection import train_test_split
 
 from .data import load_images
@@ -47,20 +48,26 @@ class HalfBlindRun:
         return (getattr(self, role).argmax(-1) == self.labels).astype(float)
 
 
+@dataclass(frozen=True)
+class TeachersRun:
+    """Test labels of one run and the logits of its teachers, (l2s, sets, resamples, inputs, classes)."""
+
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def truth(self):
+        """One-hot labels (inputs, classes)."""
+        return np.eye(self.logits.shape[-1])[self.labels]
+
+
 def half_blind(config=HalfBlind()):
     """Run the half-blind teacher for `config.seeds` seeds; returns a HalfBlindRun. Seeds are 0, 1, 2, ..."""
-    images = load_images(config.data)
-    images = images.pooled(config.pool) if config.pool > 1 else images
+    images, pool, test = _split(config)
     X, y = images.pixels, images.labels
-    asked, there = config.teacher_labels + config.student_inputs + config.test_inputs, len(y)
-    require(asked <= there, "config", f"asks for {asked} images, {config.data} has {there}; lower one of its sizes")
-    pool, test = train_test_split(
-        np.arange(there), test_size=config.test_inputs, stratify=y, random_state=config.test_seed
-    )
-    one_hot, E = np.eye(10)[y], config.seeds
-    gold, transfer = np.zeros((2, E, there))  # example weights: which images a seed gives to whom
-    for seed in range(E):
-        mine, others = train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
+    gold, transfer = np.zeros((2, config.seeds, len(y)))  # example weights: which images a seed gives to whom
+    for seed in range(config.seeds):
+        mine, others = _deal(config, y, pool, seed)
         gold[seed, mine] = 1
         transfer[seed, np.random.default_rng(seed).choice(others, config.student_inputs, replace=False)] = 1
 
@@ -69,9 +76,50 @@ def half_blind(config=HalfBlind()):
         chosen = {"weights": weights[:, pool], "mask": mask, "l2": config.l2, "tol": 1e-5}
         return fit_probes(X[pool], targets[:, pool], **chosen).logits(X)
 
-    truth = np.broadcast_to(one_hot, (E, there, 10))
-    teacher = fit(truth, gold, np.tile(images.left_half(), (E, 1)))
+    truth = torch.eye(10)[y].expand(config.seeds, -1, -1)
+    teacher = fit(truth, gold, np.tile(images.left_half(), (config.seeds, 1)))
     soft = fit(teacher.softmax(-1), transfer)
-    hard = fit(np.eye(10)[teacher.argmax(-1)], transfer)
+    hard = fit(torch.eye(10)[teacher.argmax(-1)], transfer)
     ceiling = fit(truth, transfer)
     return HalfBlindRun(config, X[test], y[test], *(to_numpy(m)[:, test] for m in (teacher, soft, hard, ceiling)))
+
+
+def half_blind_teachers(config=HalfBlind(), l2s=(1.0,), sets=100, resamples=1, bootstrap=False, seen=1.0):
+    """Train the half-blind teacher on `sets` training sets, `resamples` times each, at each penalty; a TeachersRun.
+
+    bootstrap : a resample draws as many images with replacement from its set; otherwise it has the set itself
+    seen      : share of her pixels that a resample sees, drawn at random: luck that is not in the training set
+    Set number s has the images of seed s of `half_blind`. `config.l2` and `config.student_inputs` are not used.
+    """
+    require(resamples == 1 or bootstrap or seen < 1, "resamples", "would all be equal: bootstrap, or let seen < 1")
+    require(0 < seen <= 1, "seen", "is a share, in (0, 1]")
+    images, pool, test = _split(config)
+    X, y = images.pixels, images.labels
+    gold = np.array([np.isin(pool, _deal(config, y, pool, seed)[0]) for seed in range(sets)], dtype=float)
+    weights = np.repeat(gold, resamples, axis=0)  # (sets * resamples, pool)
+    left = np.flatnonzero(images.left_half())
+    mask = np.zeros((len(weights), X.shape[1]))
+    for m, w in enumerate(weights):
+        rng = np.random.default_rng(m)
+        if bootstrap:
+            w[:] = rng.multinomial(int(w.sum()), w / w.sum())
+        mask[m, rng.choice(left, round(seen * len(left)), replace=False)] = 1
+    targets = torch.eye(10)[y[pool]].expand(len(weights), -1, -1)
+    fits = [fit_probes(X[pool], targets, weights=weights, mask=mask, l2=l2, tol=1e-4) for l2 in l2s]
+    logits = np.stack([to_numpy(probes.logits(X[test])) for probes in fits])
+    return TeachersRun(y[test], logits.reshape(len(l2s), sets, resamples, len(test), 10))
+
+
+def _split(config):
+    """Images, and the indices of those to draw from and of the common test split."""
+    images = load_images(config.data)
+    images = images.pooled(config.pool) if config.pool > 1 else images
+    asked, there = config.teacher_labels + config.student_inputs + config.test_inputs, len(images.labels)
+    require(asked <= there, "config", f"asks for {asked} images, {config.data} has {there}; lower one of its sizes")
+    sizes = {"test_size": config.test_inputs, "stratify": images.labels, "random_state": config.test_seed}
+    return images, *train_test_split(np.arange(there), **sizes)
+
+
+def _deal(config, y, pool, seed):
+    """The teacher's images, the same number of each class, and all others of the pool."""
+    return train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)

@@ -6,7 +6,7 @@ a dash pattern say the same again, for grey print. `tests/test_figures.py` measu
 
 An `Explorable` is an Altair chart with bound controls. In the static page its formulas run in the reader's browser, in
 a live notebook it is a widget (altair.JupyterChart, offline), in print a still picture. A `Lab` recomputes with the
-library, live; the static page shows its explorable twin.
+library, live; the static page shows its explorable twin alone.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class Explorable:
 
 
 class Lab:
-    """Recompute with the library as the reader moves: live in Jupyter; the static page shows the twin instead.
+    """Recompute with the library as the reader moves: live in Jupyter, below the twin; the static page has the twin.
 
     draw   : called as draw(**values); trains or resamples, and shows a matplotlib figure
     twin   : the Explorable that stands in the built page
@@ -267,7 +267,7 @@ class Lab:
 
     @cached_property
     def live(self):
-        """The ipywidgets box of a live notebook: one slider an argument, moved by mouse or arrow keys."""
+        """The widgets of a live notebook: the twin, and below it one slider an argument, which recompute."""
         import ipywidgets
 
         style = {"continuous_update": False, "style": {"description_width": "initial"}}
@@ -275,7 +275,7 @@ class Lab:
             name: ipywidgets.SelectionSlider(options=list(s), description=name.replace("_", " "), **style)
             for name, s in self.states.items()
         }
-        return ipywidgets.interactive(self.draw, **sliders)
+        return ipywidgets.VBox([self.twin.live, ipywidgets.interactive(self.draw, **sliders)])
 
     def __repr__(self):
         return f"<Lab, controls {', '.join(self.states)}>"
@@ -284,8 +284,9 @@ class Lab:
         if _is_live():
             return {**_data(self.live._repr_mimebundle_()), "text/plain": repr(self)}
         note = (
-            '<p class="explorable-note">Computed beforehand. To have it computed anew as you move the sliders, run '
-            "<code>make lab</code> and open this chapter.</p>"
+            '<p class="explorable-note">Computed beforehand. To have it recomputed as you move sliders, for '
+            f"{' and '.join(name.replace('_', ' ') for name in self.states)}, run <code>make lab</code> and open this "
+            "chapter.</p>"
         )
         return {"text/html": self.twin.static_html + note, "text/plain": repr(self)}
 

@@ -1,8 +1,8 @@
 r"""Training many models as one batch. So far: softmax-regression probes, to their optimum.
 
 Class-first layout: weights (models, classes, features), logits (models, classes, inputs). Inputs are shared by all
-models and never copied; what a model sees of them is a mask over features and a weight per input (0 leaves one out, a
-bootstrap is a vector of counts). Model m minimises
+models; what a model sees of them is a mask over features and a weight per input (0 leaves one out, a bootstrap is a
+vector of counts). Where every model uses few of the inputs, each works on a copy of its own rows. Model m minimises
 
     sum_i w_mi CE(q_mi, softmax(W_m x_i + b_m)) + l2/2 ||W_m||^2        (scikit-learn's LogisticRegression, C = 1/l2)
 
@@ -65,11 +65,18 @@ def fit_probes(X, targets, *, weights=None, mask=None, l2=1.0, tol=1e-6, max_ste
     require(seen.shape == (E, X.shape[1]), "mask", f"need shape {(E, X.shape[1])}, got {tuple(seen.shape)}")
 
     X1 = torch.cat([X, torch.ones(n, 1, dtype=dtype)], 1)  # the bias is a feature that all see and none pays for
+    most = int(used.sum(1).max())
+    own = most < n / 2  # then each model works on its own rows, padded with rows of weight zero
+    if own:
+        rows = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]  # (E, most)
+        X1, w, used, n = X1[rows], w.gather(1, rows), used.gather(1, rows), most  # X1 (E, most, d)
+        targets = targets.gather(1, rows[:, :, None].expand(E, most, C))
     seen = torch.cat([seen, torch.ones(E, 1, dtype=dtype)], 1)
-    d = X1.shape[1]
+    d = X1.shape[-1]
     penalty = torch.full((d,), float(l2), dtype=dtype)
     penalty[-1] = 0
-    bound = torch.stack([(X1 * w_m[:, None]).T @ X1 for w_m in w]) / 2  # (E, d, d)
+    shared = X1.expand(E, n, d)
+    bound = torch.stack([(x * w_m[:, None]).T @ x for x, w_m in zip(shared, w)]) / 2  # (E, d, d)
     bound = bound * seen[:, :, None] * seen[:, None, :] + torch.diag(penalty + 1e-9 * l2)
     metric = torch.cholesky_inverse(torch.linalg.cholesky(bound))
     Q, total = targets.transpose(1, 2).contiguous(), w.sum(1)  # (E, C, n)
@@ -77,9 +84,10 @@ def fit_probes(X, targets, *, weights=None, mask=None, l2=1.0, tol=1e-6, max_ste
     W = torch.zeros(E, C, d, dtype=dtype)
     V, t = W.clone(), torch.ones(E, 1, 1, dtype=dtype)
     for step in range(max_steps + 1):
-        Z = (V.reshape(E * C, d) @ X1.T).reshape(E, C, n)
+        Z = torch.bmm(V, X1.mT) if own else (V.reshape(E * C, d) @ X1.T).reshape(E, C, n)
         R = (Z.softmax(1) - Q) * w[:, None]
-        G = (R.reshape(E * C, n) @ X1).reshape(E, C, d) * seen[:, None] + penalty * V
+        G = torch.bmm(R, X1) if own else (R.reshape(E * C, n) @ X1).reshape(E, C, d)
+        G = G * seen[:, None] + penalty * V
         worst = float((G.abs().amax((1, 2)) / total).max())
         if worst < tol:
             return Probes(V[:, :, :-1], V[:, :, -1], step, worst)
