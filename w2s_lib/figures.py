@@ -160,10 +160,12 @@ def computed(data=None, **formulas):
 
 
 def readout(**formulas):
-    """A line of text above the chart: each label with the value of its Vega expression, to three decimals."""
-    parts = (f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items())
-    chart = computed(text=" + '\u2003\u2003' + ".join(parts)).mark_text(align="left", fontWeight="bold")
-    return chart.encode(x=alt.value(0), y=alt.value(-10), text="text:N")
+    """Text above the chart, two to a line: each label with the value of its Vega expression, to three decimals."""
+    parts = [f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items()]
+    lines = [" + '\u2003\u2003' + ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    style = {"align": "left", "baseline": "bottom", "fontWeight": "bold", "lineBreak": "\n"}
+    text = computed(text=" + '\\n' + ".join(lines)).mark_text(**style)
+    return text.encode(x=alt.value(0), y=alt.value(-6 - 14 * (len(lines) - 1)), text="text:N")
 
 
 def table(**columns):

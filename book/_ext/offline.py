@@ -4,6 +4,7 @@
   the package's 24 MB).
 - The theme asks the browser to preload its icon fonts across origins, which file:// forbids: the hint is dropped, and
   the fonts load through the style sheet as they do anyway.
+- The site has no icon and says so, else a browser asks the server for /favicon.ico.
 """
 
 import re
@@ -21,6 +22,10 @@ def drop_preloads(app):
         app.builder.templates.render = lambda template, context: PRELOAD.sub("", render(template, context))
 
 
+def declare_no_icon(app, pagename, templatename, context, doctree):
+    context["metatags"] = context.get("metatags", "") + '<link rel="icon" href="data:,">'
+
+
 def copy_mathjax(app, exception):
     if exception or app.builder.format != "html":
         return
@@ -35,5 +40,7 @@ def copy_mathjax(app, exception):
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", drop_preloads)
+    app.connect("html-page-context", declare_no_icon)
     app.connect("build-finished", copy_mathjax)
+    app.setup_extension("accessible")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,6 +6,8 @@ document.addEventListener("DOMContentLoaded", () => {
     window.vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: false }).then((result) => {
       figure.view = result.view;
       figure.classList.add("is-live");
+      // Vega measures its place when the window changes; the page's columns may follow later
+      new ResizeObserver(() => window.dispatchEvent(new Event("resize"))).observe(figure);
     });
   }
 });
