@@ -131,9 +131,16 @@ def line_style(concept):
     return {"color": COLORS[concept], "ls": (0, tuple(DASHES[concept])) if DASHES[concept] else "-"}
 
 
-def concept_color(field, concepts, **options):
+def concept_color(field, concepts):
     """Altair colour channel of a field that holds names of concepts."""
-    return alt.Color(field, scale=alt.Scale(domain=list(concepts), range=[COLORS[c] for c in concepts]), **options)
+    scale = alt.Scale(domain=list(concepts), range=[COLORS[c] for c in concepts])
+    return alt.Color(field, scale=scale, legend=alt.Legend(symbolType="stroke"))
+
+
+def concept_dash(field, concepts):
+    """Altair dash channel of the same field; the legend shows colour and dash as one."""
+    scale = alt.Scale(domain=list(concepts), range=[DASHES[c] or [1, 0] for c in concepts])
+    return alt.StrokeDash(field, scale=scale, legend=alt.Legend(symbolType="stroke"))
 
 
 def slider(name, low, high, step, value, label):
@@ -159,13 +166,17 @@ def computed(data=None, **formulas):
     return chart.transform_calculate(**formulas)
 
 
+def heading(chart, field, lines=1):
+    """Bold text above the plot, from a field of `chart` with newlines between its lines."""
+    text = chart.mark_text(align="left", baseline="bottom", fontWeight="bold", lineBreak="\n")
+    return text.encode(x=alt.value(0), y=alt.value(-6 - 14 * (lines - 1)), text=field)
+
+
 def readout(**formulas):
-    """Text above the chart, two to a line: each label with the value of its Vega expression, to three decimals."""
+    """Heading with the values of Vega expressions, to three decimals, two to a line: each after its label."""
     parts = [f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items()]
     lines = [" + '\u2003\u2003' + ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
-    style = {"align": "left", "baseline": "bottom", "fontWeight": "bold", "lineBreak": "\n"}
-    text = computed(text=" + '\\n' + ".join(lines)).mark_text(**style)
-    return text.encode(x=alt.value(0), y=alt.value(-6 - 14 * (len(lines) - 1)), text="text:N")
+    return heading(computed(text=" + '\\n' + ".join(lines)), "text:N", len(lines))
 
 
 def table(**columns):
@@ -184,7 +195,7 @@ def _theme():
         "font": "sans-serif",
         "view": {"stroke": None},
         "axis": {**text, **lines, "gridOpacity": 0.15},
-        "legend": {**text, "orient": "top", "title": None, "symbolStrokeWidth": 3},
+        "legend": {**text, "orient": "bottom", "title": None, "symbolStrokeWidth": 3, "symbolSize": 200},
         "header": text,
         "title": {"color": "currentColor", "fontSize": 12, "fontWeight": "normal"},
         "text": {"color": "currentColor", "fontSize": 12},
