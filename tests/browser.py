@@ -1,6 +1,7 @@
 """The book as it is built, and Debian's Chromium to look at it with: what the tests and `make shots` share."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ HTML = ROOT / "_build" / "html"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--disable-quic"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
 NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
 # the Makefile's command; a test that builds a clone has no Makefile environment of its own
 BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
@@ -55,10 +57,14 @@ def chromium():
             browser.close()
 
 
+def unexpected(errors):
+    return [error for error in errors if not KNOWN.search(error)]
+
+
 @contextmanager
-def opened(browser, url, viewport=WIDE, dark=False):
-    """(page, requests, console errors) of `url`, loaded and with its formulas set."""
-    context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+def opened(browser, url, viewport=WIDE, dark=False, **options):
+    """(page, requests, console errors) of `url`, loaded and with its formulas set; `options` of the browser context."""
+    context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light", **options)
     page, requests, errors = context.new_page(), [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: errors.append(f"request failed: {request.url}"))

@@ -169,5 +169,5 @@ def prose_of_directive(block):
 
 
 def numbers_in_prose(text):
-    """(line, text) with a digit that is neither computed nor allowed. A digit in a name (float32, GPT-2) is a letter."""
+    """(line, text) with a digit that is neither computed nor allowed. Digits in a name (float32, GPT-2) are letters."""
     return [(line, part) for line, part in prose(text) if re.search(r"\d", ALLOWED.sub("", part))]

@@ -1,4 +1,4 @@
-"""Pictures of every page, wide, narrow and dark, in _build/shots: `make shots`, then look at them."""
+"""Pictures of every page, wide, narrow and dark, in _build/shots, and the README's: `make shots`, then look at them."""
 
 from browser import HTML, NARROW, NO_BROWSER, ROOT, WIDE, chromium, find_chromium, opened, pages
 
@@ -17,6 +17,8 @@ def main():
                     target = folder / f"{name.removesuffix('.html').replace('/', '-')}-{view}.png"
                     page.screenshot(path=target, full_page=True)
                     print(target.relative_to(ROOT))
+        with opened(browser, (HTML / "book/decomposition.html").as_uri()) as (page, _, _):
+            page.locator("#fig-cloud .explorable.is-live").screenshot(path=ROOT / "book" / "explorable.png")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Never a stale page: a change in the library, the requirements, the data or a static file reaches the built site."""
 
+import json
 import shutil
 import subprocess
 import time
@@ -63,6 +64,12 @@ def test_changes_reach_the_page(clone, tmp_path_factory):
     build(clone)
     assert executions(clone) == first, "an unchanged book was executed again"
     assert time.perf_counter() - start < 10
+
+    replace_in(clone / "book" / "probe.md", "# Probe", "# Probe, with other prose")
+    assert "tolerance 0.0001" in build(clone)
+    assert executions(clone) == first, "changed prose executed the chapter again"
+    executed = json.loads((clone / "_build" / "jupyter_execute" / "book" / "probe.ipynb").read_text())
+    assert any(cell.get("outputs") for cell in executed["cells"]), "`make reproduce` would have nothing to compare"
 
     replace_in(clone / "w2s_lib" / "bregman.py", "tolerance = 1e-4", "tolerance = 0.000217")
     assert "tolerance 0.000217" in build(clone)

@@ -1,17 +1,29 @@
-"""The built pages in a real browser: over http and from file://, offline, on a phone, light and dark."""
+"""The built pages in a real browser: over http and from file://, offline, on a phone, light and dark, by keyboard."""
 
-import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from browser import HTML, NARROW, ROOT, opened, pages
+from browser import HTML, NARROW, ROOT, opened, pages, unexpected
+from bs4 import BeautifulSoup
+from chapter import course
 
-KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
+AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
+# fades end at once, else half-faded text is judged by its half contrast
+AUDIT = """async () => {
+  document.getAnimations().forEach(animation => animation.finish());
+  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'];
+  const {violations} = await axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']});
+  return violations.flatMap(({id, nodes}) => nodes.map(node => `${id}: ${node.html} ${node.failureSummary}`));
+}"""
+OPEN_ALL = """() => {
+  document.querySelectorAll('details').forEach(details => details.open = true);
+  document.querySelectorAll('.toggle-button-hidden').forEach(button => button.click());
+}"""
+# packages whose files a bare site has too; what comes from elsewhere is the book's own
+THEME = ["sphinx", "pydata_sphinx_theme", "sphinx_book_theme", "jupyter_book", "myst_nb", "sphinx_copybutton"]
+THEME += ["sphinx_togglebutton", "sphinx_design", "sphinx_thebe", "sphinx_proof", "sphinx_exercise"]
 every_page = pytest.mark.parametrize("name", pages())
-
-
-def unexpected(errors):
-    return [error for error in errors if not KNOWN.search(error)]
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
@@ -65,3 +77,50 @@ def test_solutions_unfold(browser, book):
         assert not body.is_visible()
         solution.locator("button, summary, .toggle-button").first.click()
         assert body.is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@every_page
+def test_axe_finds_nothing(name, dark, browser, book):
+    """WCAG 2.1 A and AA: as the page opens, unfolded, and so on a phone; dark differs in its colours only."""
+    with opened(browser, (HTML / name).as_uri(), dark=dark) as (page, _, _):
+        page.evaluate(AXE.read_text())
+        found = {} if dark else {"folded": page.evaluate(AUDIT)}
+        page.evaluate(OPEN_ALL)
+        found["unfolded"] = page.evaluate(AUDIT)
+        if not dark:
+            page.set_viewport_size(NARROW)
+            page.wait_for_timeout(500)  # the theme waits until resizing is over
+            found["phone"] = page.evaluate(AUDIT)
+    for view, violations in found.items():
+        assert not violations, f"{view}: {len(violations)} violations\n" + "\n".join(violations[:5])
+
+
+@pytest.mark.parametrize("path", course(), ids=lambda path: path.stem)
+def test_self_check_by_keyboard(path, browser, book):
+    with opened(browser, (HTML / "book" / f"{path.stem}.html").as_uri()) as (page, _, _):
+        answers = page.locator(".self-check details")
+        assert answers.count() >= 4
+        answer = answers.first
+        explanation = answer.locator(".sd-summary-content")
+        answer.locator("> summary").focus()
+        for visible in (False, True, False):
+            assert explanation.is_visible() == visible
+            page.keyboard.press("Enter")
+
+
+@every_page
+def test_page_is_light(name, book):
+    page = HTML / name
+    images = {image["src"] for image in BeautifulSoup(page.read_text(), "html.parser").select("img[src*='_images/']")}
+    size = page.stat().st_size + sum((page.parent / image).stat().st_size for image in images)
+    assert size <= 2_000_000, f"{size:,} bytes"
+
+
+def test_the_site_adds_little_to_the_theme(book):
+    folders = [Path(find_spec(package).origin).parent for package in THEME]
+    theirs = {(file.name, file.stat().st_size) for folder in folders for file in folder.rglob("*") if file.is_file()}
+    files = {file: file.stat().st_size for file in (HTML / "_static").rglob("*") if file.is_file()}
+    ours = {str(file.relative_to(HTML)): size for file, size in files.items() if (file.name, size) not in theirs}
+    assert {"_static/book.css", "_static/vega.js", "_static/mathjax/tex-chtml.js"} <= ours.keys()
+    assert sum(ours.values()) <= 3_000_000, sorted(ours.items(), key=lambda item: -item[1])[:20]

@@ -40,6 +40,7 @@ MARKERS |= {"bias": "P", "variance": "h", "noise": "."}
 DASHES = {"teacher": [], "student": [6, 3], "ceiling": [2, 2], "gain": [], "misfit": [6, 3], "residual": [2, 2]}
 DASHES |= {"bias": [], "variance": [6, 3], "noise": [2, 2]}
 LIMIT = 500_000  # bytes of one explorable in a page
+WIDTH = 560  # pixels, where no page gives a width
 # generators of one number in (0, 1), for formulas evaluated in the browser: phi, its derivative z, the inverse of z
 FORMULAS = {
     "squared norm": {"phi": "{0}*{0}", "z": "2*{0}", "inverse": "({0})/2"},
@@ -199,7 +200,7 @@ def _theme():
         "header": text,
         "title": {"color": "currentColor", "fontSize": 12, "fontWeight": "normal"},
         "text": {"color": "currentColor", "fontSize": 12},
-        "rule": {"color": "currentColor"},
+        "rule": {"color": "currentColor", "aria": False},  # a helper line has no name to be read out
         "point": {"size": 90, "filled": True, "opacity": 1},
     }
 
@@ -235,7 +236,8 @@ class Explorable:
         """SVG text of the figure with its controls where they start."""
         import vl_convert
 
-        return vl_convert.vegalite_to_svg({"width": 560, **{k: v for k, v in self.spec.items() if v != "container"}})
+        wide = {"width": WIDTH} if self.spec.get("width") == "container" else {}
+        return vl_convert.vegalite_to_svg(self.spec | wide)
 
     @cached_property
     def static_html(self):
@@ -252,7 +254,10 @@ class Explorable:
     def live(self):
         """The widget of a live notebook; `live.params` holds the values that the reader has set."""
         alt.JupyterChart.enable_offline()
-        return alt.JupyterChart(self.chart, embed_options={"actions": False, "renderer": "svg"})
+        chart = self.chart
+        if self.spec.get("width") == "container":  # a widget has no width of its own
+            chart = chart.properties(width=WIDTH)
+        return alt.JupyterChart(chart, embed_options={"actions": False, "renderer": "svg"})
 
     def __repr__(self):
         return f"<Explorable, controls {', '.join(self.controls)}: {self.alt}>"
@@ -288,7 +293,9 @@ class Lab:
             name: ipywidgets.SelectionSlider(options=list(s), description=name.replace("_", " "), **style)
             for name, s in self.states.items()
         }
-        return ipywidgets.VBox([self.twin.live, ipywidgets.interactive(self.draw, **sliders)])
+        return ipywidgets.VBox(
+            [self.twin.live, ipywidgets.interactive(lambda **values: self.draw(**values), **sliders)]
+        )
 
     def __repr__(self):
         return f"<Lab, controls {', '.join(self.states)}>"

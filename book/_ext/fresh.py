@@ -4,6 +4,8 @@
   hash of everything else that outputs depend on (EXECUTION), so a change of the library runs every chapter again.
 - Site: pages are written again when a static file, an extension or the configuration changes (SITE); otherwise Sphinx
   would leave the old file in the built site.
+- Outputs: MyST-NB writes a chapter that it found in the cache to _build/jupyter_execute without its outputs, so that
+  `make reproduce` would compare nothing. They are put back.
 - Failure: after a build with warnings the environment is dropped, so the next build reports the same warnings instead
   of passing because nothing changed.
 """
@@ -13,6 +15,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
+
+from myst_nb.core.execute.cache import NotebookClientCache
 
 EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
 SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
@@ -45,6 +49,16 @@ def set_fingerprints(app, config):
             shutil.rmtree(old)
 
 
+def keep_outputs(start_client):
+    def start_and_keep(self):
+        given = self.notebook  # the object that is written at the end
+        start_client(self)
+        for cell, executed in zip(given.cells, self.notebook.cells):
+            cell.update(executed)
+
+    return start_and_keep
+
+
 def forget_failure(app, exception):
     if exception or app._warncount:  # app.statuscode is set only after this event
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
@@ -53,6 +67,8 @@ def forget_failure(app, exception):
 def setup(app):
     app.add_config_value("execution_fingerprint", "", "env")  # a change reads every page again
     app.add_config_value("site_fingerprint", "", "html")  # a change writes every page again, with the static files
+    if NotebookClientCache.start_client.__name__ != "start_and_keep":
+        NotebookClientCache.start_client = keep_outputs(NotebookClientCache.start_client)
     app.connect("config-inited", set_fingerprints, priority=100)
     app.connect("build-finished", forget_failure)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -42,5 +42,4 @@ def setup(app):
     app.connect("builder-inited", drop_preloads)
     app.connect("html-page-context", declare_no_icon)
     app.connect("build-finished", copy_mathjax)
-    app.setup_extension("accessible")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,183 @@
+"""The figures that move, in a real browser: offline, by keyboard, in print; no dead control, cheap to redraw."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from browser import HTML, ROOT, opened, pages, unexpected
+
+MOVING = [
+    name
+    for name in pages()
+    if re.search(r"\bfigures\.(Explorable|Lab)\(", (ROOT / name).with_suffix(".md").read_text())
+]
+moving_pages = pytest.mark.parametrize("name", MOVING)
+STEPS, MEDIAN, P95 = 200, 16, 32  # ms of the main thread: one frame at 60 Hz, two for the slowest steps
+
+HELPERS = """() => {
+  window.explorables = [...document.querySelectorAll('.explorable')];
+  const range = ({min, max, step}) =>
+    Array.from({length: Math.floor((max - min) / step + 1e-9) + 1}, (_, i) => +(min + i * step).toFixed(10));
+  window.controls = explorables.map(figure => {
+    const bound = JSON.parse(figure.querySelector('script').textContent).params.filter(p => p.bind);
+    return bound.map(({name, bind}) => ({
+      name, menu: !!bind.options, states: bind.options ?? range(bind), start: figure.view.signal(name),
+      input: figure.querySelector(`.vega-bindings [name="${name}"]`),
+    }));
+  });
+}"""
+# neighbouring states of a control that look the same, for each combination of the menus beside it
+DEAD = """async figure => {
+  const view = explorables[figure].view, dead = [];
+  const picture = async values => {
+    for (const [name, value] of Object.entries(values)) view.signal(name, value);
+    await view.runAsync();
+    const {width, height} = await view.toCanvas().then(c => window.canvas = c);
+    const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, width, height).data.buffer);
+    return pixels.reduce((hash, pixel) => Math.imul(hash ^ pixel, 16777619), 2166136261);
+  };
+  const start = Object.fromEntries(controls[figure].map(c => [c.name, c.start]));
+  for (const control of controls[figure]) {
+    let settings = [start];
+    for (const other of controls[figure].filter(c => c.menu && c !== control))
+      settings = settings.flatMap(values => other.states.map(state => ({...values, [other.name]: state})));
+    for (const setting of settings) {
+      let last = null;
+      for (const state of control.states) {
+        const values = {...setting, [control.name]: state}, seen = await picture(values);
+        if (seen === last) dead.push([control.name, values]);
+        last = seen;
+      }
+    }
+  }
+  await picture(start);
+  return dead;
+}"""
+# one move of a reader, and all that the browser does until the frame after the next
+STEP = """([figure, control, state]) => {
+  if (control !== null) {
+    const {input, states, menu} = controls[figure][control];
+    if (menu) input.selectedIndex = state; else input.value = states[state];
+    input.dispatchEvent(new Event('input', {bubbles: true}));
+  }
+  return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
+
+def go_live(page):
+    """Wait until all explorables move; their number."""
+    page.wait_for_function("() => [...document.querySelectorAll('.explorable')].every(f => f.matches('.is-live'))")
+    page.evaluate(HELPERS)
+    return page.locator(".explorable").count()
+
+
+def titles(page):
+    """The number of each figure on the page, to name it by."""
+    return page.locator("figure:has(.explorable)").evaluate_all(
+        "all => all.map(f => f.querySelector('.caption-number').textContent.trim())"
+    )
+
+
+def test_there_are_explorables():
+    assert MOVING
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@moving_pages
+def test_explorables_live_without_kernel_and_network(name, scheme, browser, book, served):
+    base = served if scheme == "http" else HTML.as_uri() + "/"
+    with opened(browser, base + name) as (page, requests, errors):
+        assert go_live(page) > 0
+        assert unexpected(errors) == []
+        assert [url for url in requests if not url.startswith((base, "data:", "blob:"))] == []
+        for figure in page.locator(".explorable").all():
+            description = json.loads(figure.locator("script").text_content())["description"]
+            drawn = figure.locator("[role=graphics-document]")
+            assert drawn.locator("svg").count() == 1 and drawn.get_attribute("aria-label") == description
+            assert not figure.locator(".explorable-still").is_visible()
+            for control in figure.locator("input, select").all():
+                assert control.evaluate("c => c.closest('label')?.querySelector('.vega-bind-name')?.textContent.trim()")
+
+
+@moving_pages
+def test_every_control_obeys_the_keyboard(name, browser, book):
+    with opened(browser, (HTML / name).as_uri()) as (page, _, _):
+        for figure in range(go_live(page)):
+            for control in page.evaluate("figure => controls[figure].map(({input, ...c}) => c)", figure):
+                where = f"{titles(page)[figure]}, control {control['name']}"
+                selector = f".vega-bindings [name='{control['name']}']"
+                page.locator(".explorable").nth(figure).locator(selector).focus()
+                value = f"figure => explorables[figure].view.signal('{control['name']}')"
+                forth, back = (
+                    "ArrowDown" if control["menu"] else "ArrowRight",
+                    "ArrowUp" if control["menu"] else "ArrowLeft",
+                )
+                if control["start"] == control["states"][-1]:
+                    forth, back = back, forth
+                for key, moved in ((forth, True), (back, False)):
+                    page.keyboard.press(key)
+                    page.evaluate("figure => explorables[figure].view.runAsync().then(() => null)", figure)
+                    assert (page.evaluate(value, figure) != control["start"]) == moved, f"{where}: {key}"
+
+
+@moving_pages
+def test_no_control_is_dead(name, browser, book):
+    with opened(browser, (HTML / name).as_uri()) as (page, _, _):
+        for figure in range(go_live(page)):
+            dead = page.evaluate(DEAD, figure)
+            lines = [
+                f"{titles(page)[figure]}: a step of {control} to {values} changes nothing" for control, values in dead
+            ]
+            assert not dead, "\n".join(lines)
+
+
+@moving_pages
+def test_redraws_within_a_frame(name, browser, book):
+    """CPU time of the page's main thread, layout and paint included, not wall time: the machine may be shared."""
+    with opened(browser, (HTML / name).as_uri()) as (page, _, _):
+        count = go_live(page)
+        devtools = page.context.new_cdp_session(page)
+        devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def busy():
+            metrics = devtools.send("Performance.getMetrics")["metrics"]
+            return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+        def cost(*step):
+            start = busy()
+            page.evaluate(STEP, step)
+            return 1000 * (busy() - start)
+
+        for _ in range(20):  # the page itself comes to rest
+            idle = cost(0, None, None)
+        for figure in range(count):
+            controls = page.evaluate("figure => controls[figure].map(c => c.states.length)", figure)
+            cycles = [itertools.cycle([*range(n), *range(n - 2, 0, -1)]) for n in controls]
+            order = itertools.cycle(range(len(controls)))
+            costs = [cost(figure, control, next(cycles[control])) for control in itertools.islice(order, STEPS)]
+            median, p95 = np.quantile(costs, [0.5, 0.95])
+            report = (
+                f"{name}, {titles(page)[figure]}: median {median:.1f} ms, 95% {p95:.1f} ms (an idle step {idle:.1f} ms)"
+            )
+            print(report)
+            assert median <= MEDIAN and p95 <= P95, report
+
+
+@moving_pages
+def test_print_shows_the_still_picture(name, browser, book):
+    with opened(browser, (HTML / name).as_uri()) as (page, _, _):
+        go_live(page)
+        page.emulate_media(media="print")
+        for figure in page.locator(".explorable").all():
+            assert figure.locator(".explorable-still").is_visible()
+            assert not figure.locator(".explorable-live, .vega-bindings").first.is_visible()
+        assert not page.locator(".explorable-note").filter(visible=True).count()
+
+
+@moving_pages
+def test_without_scripts_the_still_picture_stands(name, browser, book):
+    with opened(browser, (HTML / name).as_uri(), java_script_enabled=False) as (page, _, _):
+        stills = page.locator(".explorable-still").all()
+        assert stills and all(still.is_visible() for still in stills)
