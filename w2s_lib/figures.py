@@ -293,9 +293,8 @@ class Lab:
             name: ipywidgets.SelectionSlider(options=list(s), description=name.replace("_", " "), **style)
             for name, s in self.states.items()
         }
-        return ipywidgets.VBox(
-            [self.twin.live, ipywidgets.interactive(lambda **values: self.draw(**values), **sliders)]
-        )
+        moved = ipywidgets.interactive(lambda **values: self.draw(**values), **sliders)
+        return ipywidgets.VBox([self.twin.live, moved])
 
     def __repr__(self):
         return f"<Lab, controls {', '.join(self.states)}>"
