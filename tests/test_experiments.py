@@ -8,7 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from w2s_lib.data import load_images
-from w2s_lib.experiments import HalfBlind, half_blind
+from w2s_lib.estimates import to_numpy
+from w2s_lib.experiments import HalfBlind, half_blind, half_blind_teachers
 from w2s_lib.train import fit_probes
 
 
@@ -134,7 +135,8 @@ def test_half_blind_teacher_is_blind_and_honest(monkeypatch):
     assert np.all(teacher["mask"] == images.left_half())
     assert all(call["mask"] is None for call in (soft, hard, ceiling))
     assert np.all(teacher["weights"].sum(1) == config.teacher_labels)
-    assert np.all(teacher["weights"] @ teacher["targets"][0] == config.teacher_labels / 10)  # stratified
+    per_class = teacher["weights"] @ to_numpy(teacher["targets"][0])
+    assert np.all(per_class == config.teacher_labels / 10)  # stratified
     for call in (soft, hard, ceiling):
         np.testing.assert_array_equal(call["weights"], soft["weights"])
         assert np.all(call["weights"].sum(1) == config.student_inputs)
@@ -151,6 +153,45 @@ def test_half_blind_teacher_is_blind_and_honest(monkeypatch):
     again = half_blind(replace(config, seeds=2))
     np.testing.assert_allclose(again.teacher, run.teacher[:2], atol=1e-3)
     assert np.all(run.correct("ceiling").mean(1) > run.correct("teacher").mean(1))
+
+
+def test_probes_on_their_own_rows_equal_probes_on_shared_rows():
+    """Few inputs a model: each works on copies of its rows. One model that uses all inputs keeps them shared."""
+    rng = np.random.default_rng(0)
+    X, targets = rng.normal(size=(60, 5)), rng.dirichlet(np.ones(3), size=(4, 60))
+    weights = np.zeros((4, 60))
+    for m, count in enumerate((5, 12, 20)):
+        weights[m, rng.choice(60, count, replace=False)] = rng.integers(1, 4, size=count)
+    weights[3] = 1
+    shared = fit_probes(X, targets, weights=weights)
+    own = fit_probes(X, targets[:3], weights=weights[:3])
+    torch.testing.assert_close(own.logits(X), shared.logits(X)[:3], atol=1e-3, rtol=0)
+
+
+def test_teachers_by_penalty_set_and_resample(monkeypatch):
+    config, calls = replace(HalfBlind(), seeds=2, test_inputs=300), []
+
+    def recording(X, targets, **options):
+        calls.append(options)
+        return fit_probes(X, targets, **options)
+
+    monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
+    run = half_blind_teachers(config, l2s=[1.0, 0.1], sets=2)
+    assert run.logits.shape == (2, 2, 1, 300, 10) and run.truth.shape == (300, 10)
+    np.testing.assert_allclose(run.logits[0, :, 0], half_blind(config).teacher, atol=0.02)  # tol 1e-4 against 1e-5
+    calls.clear()
+    half_blind_teachers(config, sets=2, resamples=3, bootstrap=True, seen=0.5)
+    weights, mask = calls[0]["weights"].reshape(2, 3, -1), calls[0]["mask"]
+    assert np.all(weights.sum(-1) == config.teacher_labels) and weights.max() > 1
+    for of_one_set in weights:
+        assert (of_one_set.max(0) > 0).sum() <= config.teacher_labels  # all from one set
+        assert len({tuple(w) for w in of_one_set}) == 3
+    assert np.all(mask.sum(1) == 16) and not mask[:, ~load_images("digits").left_half()].any()
+    assert len({tuple(m) for m in mask}) == 6
+    with pytest.raises(ValueError, match=r"^resamples: "):
+        half_blind_teachers(config, resamples=2)
+    with pytest.raises(ValueError, match=r"^seen: "):
+        half_blind_teachers(config, seen=0)
 
 
 def test_half_blind_asks_for_no_more_than_there_is():
