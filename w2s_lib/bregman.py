@@ -332,9 +332,19 @@ class Decomposition:
     bias: Estimate  # corrected for the finite ensemble; may be negative, and is not clipped
     variance: Estimate
     cross: Estimate  # E<z_g - z, Y - g>, mean zero: what chance in the labels adds
-    bias_per_input: np.ndarray  # (inputs,)
-    variance_per_input: np.ndarray  # (inputs,)
+    bias_values: np.ndarray  # (models, inputs) influence values: their mean is the bias; for paired comparisons
+    variance_values: np.ndarray  # (models, inputs)
     correction: str
+
+    @property
+    def bias_per_input(self):
+        """Bias at each input, (inputs,)."""
+        return self.bias_values.mean(0)
+
+    @property
+    def variance_per_input(self):
+        """Variance at each input, (inputs,)."""
+        return self.variance_values.mean(0)
 
     def __str__(self):
         rows = ("total", "noise", "bias", "variance", "cross")
@@ -359,7 +369,7 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
     clusters    : (models,) models with equal labels share luck (see `crossed_mean`)
     Standard errors treat models and inputs as crossed samples; a model enters through the influence
     <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
-    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections derived in the book.
+    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections derived in the chapter "The decomposition".
     """
     f = generator.prediction(predictions, "predictions")
     require(f.ndim == 3, "predictions", f"need shape (models, inputs, outputs), got {tuple(f.shape)}")
@@ -411,4 +421,4 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
     bias, variance = plug_in + influence - excess, spread + excess
     rows = [crossed_mean(v, clusters) for v in (total, noise, bias, variance, cross)]
-    return Decomposition(*rows, to_numpy(bias).mean(0), to_numpy(variance).mean(0), correction)
+    return Decomposition(*rows, to_numpy(bias), to_numpy(variance), correction)

@@ -87,7 +87,7 @@ def half_blind(config=HalfBlind()):
 def half_blind_teachers(config=HalfBlind(), l2s=(1.0,), sets=100, resamples=1, bootstrap=False, seen=1.0):
     """Train the half-blind teacher on `sets` training sets, `resamples` times each, at each penalty; a TeachersRun.
 
-    bootstrap : a resample draws as many images with replacement from its set; otherwise it has the set itself
+    bootstrap : a resample draws as many images of each class with replacement from its set; else it has the set itself
     seen      : share of her pixels that a resample sees, drawn at random: luck that is not in the training set
     Set number s has the images of seed s of `half_blind`. `config.l2` and `config.student_inputs` are not used.
     """
@@ -101,8 +101,9 @@ def half_blind_teachers(config=HalfBlind(), l2s=(1.0,), sets=100, resamples=1, b
     mask = np.zeros((len(weights), X.shape[1]))
     for m, w in enumerate(weights):
         rng = np.random.default_rng(m)
-        if bootstrap:
-            w[:] = rng.multinomial(int(w.sum()), w / w.sum())
+        for k in range(10) if bootstrap else ():
+            own = np.flatnonzero((w > 0) & (y[pool] == k))
+            w[own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)))
         mask[m, rng.choice(left, round(seen * len(left)), replace=False)] = 1
     targets = torch.eye(10)[y[pool]].expand(len(weights), -1, -1)
     fits = [fit_probes(X[pool], targets, weights=weights, mask=mask, l2=l2, tol=1e-4) for l2 in l2s]

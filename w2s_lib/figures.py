@@ -263,8 +263,8 @@ class Explorable:
         return f"<Explorable, controls {', '.join(self.controls)}: {self.alt}>"
 
     def _repr_mimebundle_(self, **_):
-        widget = self.live._repr_mimebundle_() if _is_live() else {}
-        return {**_data(widget), "text/html": self.static_html, "text/plain": repr(self)}
+        widget = _data(self.live._repr_mimebundle_()) if _is_live() else {}
+        return {**widget, "text/html": self.static_html, "text/plain": repr(self)}
 
 
 class Lab:
@@ -300,14 +300,13 @@ class Lab:
         return f"<Lab, controls {', '.join(self.states)}>"
 
     def _repr_mimebundle_(self, **_):
-        if _is_live():
-            return {**_data(self.live._repr_mimebundle_()), "text/plain": repr(self)}
+        widget = _data(self.live._repr_mimebundle_()) if _is_live() else {}
         note = (
             '<p class="explorable-note">Computed beforehand. To have it recomputed as you move sliders, for '
             f"{' and '.join(name.replace('_', ' ') for name in self.states)}, run <code>make lab</code> and open this "
             "chapter.</p>"
         )
-        return {"text/html": self.twin.static_html + note, "text/plain": repr(self)}
+        return {**widget, "text/html": self.twin.static_html + note, "text/plain": repr(self)}
 
 
 def _states(param):
