@@ -369,7 +369,7 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
     clusters    : (models,) models with equal labels share luck (see `crossed_mean`)
     Standard errors treat models and inputs as crossed samples; a model enters through the influence
     <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
-    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections derived in the chapter "The decomposition".
+    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections: chapter "The decomposition".
     """
     f = generator.prediction(predictions, "predictions")
     require(f.ndim == 3, "predictions", f"need shape (models, inputs, outputs), got {tuple(f.shape)}")
