@@ -120,6 +120,7 @@ def test_a_script_in_the_data_stays_data():
         (rising(), ALT, "chart: has no control"),
         (rising(figures.slider("t", 0, 1, 0.5, 0, "")), ALT, "chart: control t has no label"),
         (rising(figures.slider("t", 0, 1, 2, 0, "time")), ALT, "chart: control t has a single state"),
+        (rising(figures.slider("t", 0, 1, 0.5, 0.3, "time")), ALT, "chart: control t starts at 0.3, none of"),
         (rising(figures.choice("t", ["only"], "time")), ALT, "chart: control t has a single state"),
         (rising(figures.slider("t", 0, 1, 0.5, 0, "time")), "A line.", "alt: .* is too short"),
         (rising(figures.slider("t", 0, 1, 0.5, 0, "time"), values=20_000), ALT, "chart: the figure takes .* more than"),

@@ -152,7 +152,8 @@ def slider(name, low, high, step, value, label):
 def choice(name, options, label, value=None):
     """A menu of `options`; formulas call the chosen one `name`."""
     options = list(options)
-    return alt.param(name=name, value=value or options[0], bind=alt.binding_select(options=options, name=label))
+    value = options[0] if value is None else value
+    return alt.param(name=name, value=value, bind=alt.binding_select(options=options, name=label))
 
 
 def formula(part, x):
@@ -210,8 +211,8 @@ class Explorable:
 
     chart : any altair chart with at least one `slider` or `choice` among its top-level parameters
     alt   : what the picture shows, for those who cannot see it; two sentences rather than two words
-    Raises ValueError without a control, for a control without a label or with a single state, for an alt text of fewer
-    than 40 characters, and for a figure of more than 500 kB: thin the arrays, or round them.
+    Raises ValueError without a control, for a control without a label, with a single state or starting between its
+    states, for an alt text of fewer than 40 characters, and for a figure of more than 500 kB: thin or round its arrays.
     """
 
     def __init__(self, chart, alt):
@@ -223,7 +224,10 @@ class Explorable:
             require(p["bind"].get("name"), "chart", f"control {p['name']} has no label for the reader")
             require(len(_states(p)) > 1, "chart", f"control {p['name']} has a single state; it would be dead")
         self.controls = {p["name"]: _states(p) for p in bound}
-        size = len(self.static_html)
+        for p in bound:
+            states = self.controls[p["name"]]
+            require(p["value"] in states, "chart", f"control {p['name']} starts at {p['value']!r}, none of its states")
+        size = len(self.static_html.encode())
         require(size <= LIMIT, "chart", f"the figure takes {size:,} bytes, more than {LIMIT:,}; thin or round its data")
 
     @cached_property
