@@ -1,0 +1,192 @@
+"""Losses: gradients against autograd, identities and reference values of the theory, edge cases."""
+
+import numpy as np
+import pytest
+import torch
+
+from w2s_lib import KL
+from w2s_lib.losses import (
+    CE,
+    KL_FORWARD,
+    KL_REVERSE,
+    RCE,
+    SQUARED_LOSS,
+    AuxiliaryConfidence,
+    ConfidenceSwitch,
+    ReverseFamily,
+    check_labels,
+    linear_warmup,
+    symmetric_loss,
+)
+
+LOSSES = {
+    "CE": CE,
+    "KL": KL_FORWARD,
+    "RCE": RCE,
+    "reverse KL": KL_REVERSE,
+    "J_.3": ReverseFamily(lam=0.3),
+    "RCE, clamped": ReverseFamily(clamp=1e-2),
+    "RCE, smoothed": ReverseFamily(smoothing=0.1),
+    "SL": symmetric_loss(0.1, 1.0),
+    "CACE": ConfidenceSwitch(0.5),
+    "CACE, quantile": ConfidenceSwitch(0.5, quantile=True),
+    "AUX": AuxiliaryConfidence(0.3),
+    "squared": SQUARED_LOSS,
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def draw(models=3, examples=40, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    z = torch.tensor(2 * rng.normal(size=(models, examples, classes)))
+    return z, torch.tensor(rng.dirichlet(np.ones(classes), size=(models, examples)))
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+@every_loss
+def test_gradient_equals_autograd(loss, axis):
+    z, q = (x.movedim(-1, axis).contiguous() for x in draw())
+    z.requires_grad_()
+    (expected,) = torch.autograd.grad(loss(z, q, axis).sum(), z)
+    torch.testing.assert_close(loss.gradient(z.detach(), q, axis), expected, rtol=1e-10, atol=1e-12)
+
+
+@every_loss
+def test_both_layouts_agree_and_examples_stay_apart(loss):
+    z, q = draw()
+    values = loss(z, q)
+    assert values.shape == (3, 40)
+    torch.testing.assert_close(loss(z.mT, q.mT, axis=-2), values)
+    torch.testing.assert_close(loss.gradient(z.mT, q.mT, axis=-2), loss.gradient(z, q).mT)
+    for m in range(3):  # a model does not feel its neighbours
+        torch.testing.assert_close(loss(z[m], q[m]), values[m])
+
+
+@every_loss
+def test_huge_logits_are_fine(loss):
+    z, q = draw()
+    for scale in (1e3, 1e4):
+        assert torch.isfinite(loss(scale * z, q)).all() and torch.isfinite(loss.gradient(scale * z, q)).all()
+
+
+@pytest.mark.parametrize("loss", [x for x in LOSSES.values() if x is not SQUARED_LOSS])
+def test_a_constant_in_the_logits_changes_nothing(loss):
+    z, q = draw()
+    torch.testing.assert_close(loss(z + 7, q), loss(z, q))
+    torch.testing.assert_close(loss.gradient(z, q).sum(-1), torch.zeros(3, 40, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_divergences_equal_those_of_the_library():
+    z, q = draw()
+    f, g = z.numpy(), KL.from_mean(q.numpy())
+    np.testing.assert_allclose(KL_FORWARD(z, q), KL.divergence(g, f), rtol=1e-9)
+    np.testing.assert_allclose(KL_REVERSE(z, q), KL.divergence(f, g), rtol=1e-9)
+    np.testing.assert_allclose(CE(z, q), KL.loss(q.numpy(), f) + (-q * q.log()).sum(-1).numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("lam", [0.3, 1.0, 2.0])
+def test_minimiser_of_the_reverse_family(lam):
+    _, q = draw()
+    torch.testing.assert_close(
+        ReverseFamily(lam=lam).gradient(q.log() / lam, q), torch.zeros_like(q), atol=1e-12, rtol=0
+    )
+
+
+def test_forward_losses_take_hard_labels():
+    z, q = draw()
+    hard = (q == q.amax(-1, keepdim=True)).double()
+    torch.testing.assert_close(KL_FORWARD(z, hard), CE(z, hard))
+    torch.testing.assert_close(CE(z, hard), torch.nn.functional.cross_entropy(z.mT, q.argmax(-1), reduction="none"))
+
+
+def test_rce_goes_to_the_vertex_and_buys_low_entropy_with_misfit():
+    q = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    vertex = torch.tensor([[60.0, 0.0, 0.0]], dtype=torch.float64)
+    assert RCE(vertex, q).item() == pytest.approx(np.log(2))  # the least cost, -log max q
+    assert RCE(q.log(), q) > RCE(vertex, q)
+    assert KL_REVERSE(q.log(), q).item() == pytest.approx(0, abs=1e-12)
+    assert KL_REVERSE(vertex, q).item() == pytest.approx(0.693, abs=5e-4)
+    assert RCE.gradient(vertex, q).abs().max() < 1e-20  # dead: warm-start it
+
+
+def test_binary_gradients_of_the_theory():
+    z, q = torch.tensor(0.7), torch.tensor(0.8)
+    two = torch.stack([z, 0 * z]).double(), torch.stack([q, 1 - q]).double()
+    p = torch.sigmoid(z.double())
+    assert CE.gradient(*two)[0].item() == pytest.approx((p - q).item(), abs=1e-7)
+    expected = -p * (1 - p) * torch.logit(q.double())
+    assert RCE.gradient(*two)[0].item() == pytest.approx(expected.item(), abs=1e-7)
+
+
+@pytest.mark.parametrize(("a", "vote"), [(1.0, 0.345), (0.7, 0.0125), (0.5, -0.0098)])
+def test_the_vote_flips_when_confidence_shrinks(a, vote):
+    """One logit shared by q = .99 (share .15) and q = .40: RCE follows E logit q_a."""
+    q = a * torch.tensor([0.99, 0.40], dtype=torch.float64) + (1 - a) / 2
+    share = torch.tensor([0.15, 0.85], dtype=torch.float64)
+    gradient = RCE.gradient(torch.zeros(2, 2, dtype=torch.float64), torch.stack([q, 1 - q], -1))[:, 0]
+    assert (-4 * share @ gradient).item() == pytest.approx(vote, abs=6e-4)
+
+
+@pytest.mark.parametrize("reverse", [{"clamp": 1e-3}, {"smoothing": 0.1}])
+def test_rce_is_a_symmetric_loss_on_hard_labels(reverse):
+    """The sum over all labels is the same for every prediction."""
+    z, _ = draw()
+    loss = ReverseFamily(**reverse)
+    total = sum(loss(z, torch.eye(4, dtype=torch.float64)[k].expand_as(z)) for k in range(4))
+    torch.testing.assert_close(total, total[0, 0].expand_as(total))
+    ce = sum(CE(z, torch.eye(4, dtype=torch.float64)[k].expand_as(z)) for k in range(4))
+    assert ce.std() > 0.5
+
+
+def test_confidence_switch_takes_each_loss_where_it_should():
+    z, q = draw()
+    sure = q.amax(-1) >= 0.5
+    assert 0.1 < sure.double().mean() < 0.9
+    values = ConfidenceSwitch(0.5)(z, q)
+    torch.testing.assert_close(values[sure], CE(z, q)[sure])
+    torch.testing.assert_close(values[~sure], RCE(z, q)[~sure])
+    torch.testing.assert_close(ConfidenceSwitch(0.0)(z, q), CE(z, q))
+    torch.testing.assert_close(ConfidenceSwitch(1.0)(z, q), RCE(z, q))
+    by_share = ConfidenceSwitch(0.25, quantile=True)(z, q) == CE(z, q)
+    assert torch.all(by_share.sum(-1) == 30)  # three quarters of 40
+
+
+def test_own_labels_keep_their_shares():
+    z, _ = draw(classes=2, examples=41)
+    positive = AuxiliaryConfidence().own_label(z.log_softmax(-1))[..., 1]
+    odds = z[..., 1] - z[..., 0]
+    torch.testing.assert_close(positive, (odds > odds.median(-1, keepdim=True).values).double())
+    z, q = draw(examples=4000, models=1)
+    shares = AuxiliaryConfidence(prior=(0.4, 0.3, 0.2, 0.1)).own_label(z.log_softmax(-1)).mean((0, 1))
+    torch.testing.assert_close(shares, torch.tensor([0.4, 0.3, 0.2, 0.1]).double(), atol=0.06, rtol=0)
+    torch.testing.assert_close(AuxiliaryConfidence(0.0)(z, q), CE(z, q))
+
+
+def test_warmup_ramps_without_a_jump():
+    ramp = np.array([linear_warmup(step, 20, 0.8) for step in range(41)])
+    np.testing.assert_allclose(np.diff(ramp[:21]), 0.04)
+    assert ramp[0] == 0 and np.all(ramp[20:] == 0.8) and linear_warmup(0, 0, 0.8) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda z, q: CE(z, q[..., :3]), "q: shape"),
+        (lambda z, q: CE(z, q, axis=0), "axis: "),
+        (lambda z, q: RCE(z, (q == q.amax(-1, keepdim=True)).double()), "q: is 0 somewhere"),
+        (lambda z, q: ReverseFamily(lam=-1), "lam: "),
+        (lambda z, q: ReverseFamily(clamp=1), "clamp: "),
+        (lambda z, q: ReverseFamily(smoothing=2), "smoothing: "),
+        (lambda z, q: ConfidenceSwitch(2), "c: "),
+        (lambda z, q: AuxiliaryConfidence(2), "alpha: "),
+        (lambda z, q: AuxiliaryConfidence(prior=(0.5, 0.6)), "prior: must be shares"),
+        (lambda z, q: AuxiliaryConfidence(prior=(0.5, 0.5))(z, q), "prior: needs 4 shares"),
+        (lambda z, q: check_labels(2 * q), "q: does not sum to one"),
+        (lambda z, q: check_labels(-q), "q: holds negative"),
+        (lambda z, q: check_labels(q / 0), "q: holds NaN"),
+        (lambda z, q: linear_warmup(-1, 5, 1), "step: "),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call(*draw())

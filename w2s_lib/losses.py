@@ -1,0 +1,237 @@
+r"""Losses of a student p = softmax(z) on a teacher's probabilities q: per example, unreduced, from logits.
+
+Each loss is a frozen dataclass of its settings. Called, `loss(z, q)` gives one number an example; `loss.gradient(z, q)`
+is its derivative in z in closed form, which is what the training core uses (an autograd pass over the softmax costs
+more than the two matrix products around it). `axis` is the axis of the classes: -1 for (..., examples, classes), -2 for
+the core's class-first layout (..., classes, examples); the examples are on the other of the last two axes.
+
+    CE    -sum_k q_k log p_k            dCE/dz_k = p_k - q_k
+    RCE   -sum_k p_k log q_k            dRCE/dz_k = p_k (-log q_k - RCE)
+    J_lam RCE - lam H(p)                minimised by softmax(log q / lam): lam = 1 reverse KL, lam -> 0 the vertex
+
+Rows of q must sum to one. RCE needs log q, so a label of 0 needs a clamp or smoothing; without either a ValueError says
+so. RCE is not convex in z and its gradient dies at every vertex: warm-start it from CE.
+Sources: Xu, Yao, Wang and Liu (arXiv 2505.24313); Wang et al. (2019), symmetric cross-entropy; Burns et al. (2023),
+section 4.3 and appendix A.4, for the auxiliary confidence loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .estimates import require
+
+
+def check_labels(q, axis=-1):
+    """Raise ValueError unless `q` holds probability vectors along `axis` (entries >= 0, sums within 1e-4 of one)."""
+    require(torch.isfinite(q).all(), "q", "holds NaN or infinity")
+    require((q >= 0).all(), "q", "holds negative numbers; pass probabilities (the softmax of the teacher's logits)")
+    require(((q.sum(axis) - 1).abs() < 1e-4).all(), "q", f"does not sum to one over axis {axis}; normalise it")
+
+
+def entropy(log_p, axis=-1):
+    """H(p) = -sum_k p_k log p_k from log p; p = 0 counts nothing. Shape of log_p without `axis`."""
+    p = log_p.exp()
+    return -torch.where(p > 0, p * log_p, torch.zeros_like(p)).sum(axis)
+
+
+class Loss:
+    """What all losses share. z, q: the same shape; the result lacks the axis of the classes."""
+
+    def __call__(self, z, q, axis=-1):
+        """Loss of each example."""
+        self._check(z, q, axis)
+        return self._value(z.log_softmax(axis), q, axis)
+
+    def gradient(self, z, q, axis=-1):
+        """d loss / d z, of the shape of z; for an example with weight w multiply by w."""
+        self._check(z, q, axis)
+        return self._gradient(z.log_softmax(axis), q, axis)
+
+    def _check(self, z, q, axis):
+        require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
+        require(axis in (-1, -2), "axis", "must be -1 (classes last) or -2 (class-first)")
+        require(z.ndim >= -axis, "z", f"has no axis {axis}")
+
+    def _value(self, log_p, q, axis):
+        raise NotImplementedError
+
+    def _gradient(self, log_p, q, axis):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """CE = -sum_k q_k log p_k, the forward cross-entropy; least at p = q, where it is H(q)."""
+
+    def _value(self, log_p, q, axis):
+        return -(q * log_p).sum(axis)
+
+    def _gradient(self, log_p, q, axis):
+        return log_p.exp() - q
+
+
+@dataclass(frozen=True)
+class ForwardKL(CrossEntropy):
+    """KL(q || p) = CE - H(q), summed over classes: zero at p = q, and CE's gradient.
+
+    A mean over the elements instead of the sum (a slip seen elsewhere) would make it smaller by the number of classes.
+    """
+
+    def _value(self, log_p, q, axis):
+        return super()._value(log_p, q, axis) - entropy(q.log(), axis)
+
+
+@dataclass(frozen=True)
+class ReverseFamily(Loss):
+    """J_lam = RCE - lam H(p). lam = 0 is the reverse cross-entropy, lam = 1 the reverse KL divergence KL(p || q).
+
+    lam       : weight of the student's entropy, >= 0; gradient p_k (-log q_k - RCE) + lam p_k (log p_k + H)
+    clamp     : log q is taken of max(q, clamp); with one-hot labels -log(clamp) is the price of a wrong class
+    smoothing : q is replaced by (1 - smoothing) q + smoothing / K first
+    Raises ValueError where q is 0 and neither helps.
+    """
+
+    lam: float = 0.0
+    clamp: float = 0.0
+    smoothing: float = 0.0
+
+    def __post_init__(self):
+        require(self.lam >= 0, "lam", "must be >= 0")
+        require(0 <= self.clamp < 1, "clamp", "must be in [0, 1)")
+        require(0 <= self.smoothing <= 1, "smoothing", "must be in [0, 1]")
+
+    def _cost(self, q, axis):
+        q = ((1 - self.smoothing) * q + self.smoothing / q.shape[axis]).clamp(min=self.clamp)
+        require((q > 0).all(), "q", "is 0 somewhere (a hard label?), where RCE needs its logarithm; clamp or smooth it")
+        return -q.log()
+
+    def _value(self, log_p, q, axis):
+        return (log_p.exp() * self._cost(q, axis)).sum(axis) - self.lam * entropy(log_p, axis)
+
+    def _gradient(self, log_p, q, axis):
+        p = log_p.exp()
+        cost = self._cost(q, axis) + self.lam * torch.where(p > 0, log_p, torch.zeros_like(p))
+        return p * (cost - (p * cost).sum(axis, keepdim=True))
+
+
+@dataclass(frozen=True)
+class Mixture(Loss):
+    """a first + b second. The symmetric loss is SL = a CE + b RCE (Wang et al. 2019)."""
+
+    first: Loss
+    second: Loss
+    a: float = 1.0
+    b: float = 1.0
+
+    def _value(self, log_p, q, axis):
+        return self.a * self.first._value(log_p, q, axis) + self.b * self.second._value(log_p, q, axis)
+
+    def _gradient(self, log_p, q, axis):
+        return self.a * self.first._gradient(log_p, q, axis) + self.b * self.second._gradient(log_p, q, axis)
+
+
+@dataclass(frozen=True)
+class ConfidenceSwitch(Loss):
+    """CACE: CE on examples where the teacher's confidence max_k q_k is at least c, RCE on the others.
+
+    c        : the threshold, or the share of least confident examples in the batch that get RCE, if `quantile`
+    reverse  : the RCE with its clamp or smoothing
+    c = 0 is CE; to be chosen on held-out labels of the teacher, never on the truth.
+    """
+
+    c: float
+    quantile: bool = False
+    reverse: ReverseFamily = ReverseFamily()
+
+    def __post_init__(self):
+        require(0 <= self.c <= 1, "c", "must be in [0, 1]")
+
+    def _confident(self, q, axis):
+        confidence = q.amax(axis)
+        return confidence >= (confidence.quantile(self.c, -1, keepdim=True) if self.quantile else self.c)
+
+    def _value(self, log_p, q, axis):
+        parts = CrossEntropy()._value(log_p, q, axis), self.reverse._value(log_p, q, axis)
+        return torch.where(self._confident(q, axis), *parts)
+
+    def _gradient(self, log_p, q, axis):
+        parts = CrossEntropy()._gradient(log_p, q, axis), self.reverse._gradient(log_p, q, axis)
+        return torch.where(self._confident(q, axis).unsqueeze(axis), *parts)
+
+
+@dataclass(frozen=True)
+class AuxiliaryConfidence(Loss):
+    """AUX = (1 - alpha) CE(p, q) + alpha CE(p, own hard label), the confidence loss of Burns et al. (2023).
+
+    The student's own label is argmax_k (s_k - t_k): s_k the log-odds of class k, t_k its (1 - prior_k) quantile over
+    the batch, so that each class keeps about its share. Two classes, equal priors: class 1 where its log-odds exceed
+    their median. The label is a constant for the gradient.
+
+    alpha : in [0, 1]; raise it with `linear_warmup`, not in one jump
+    prior : share of each class in the labels, or None for equal shares
+    """
+
+    alpha: float = 0.5
+    prior: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")
+        shares = self.prior is None or (min(self.prior) >= 0 and abs(sum(self.prior) - 1) < 1e-6)
+        require(shares, "prior", "must be shares >= 0 that sum to one")
+
+    def own_label(self, log_p, axis=-1):
+        """One-hot labels that the student gives himself, of the shape of log_p."""
+        log_p = log_p.movedim(axis, 0).detach()  # (classes, ..., examples)
+        K = len(log_p)
+        require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
+        others = torch.stack([log_p[torch.arange(K) != k].logsumexp(0) for k in range(K)])
+        odds, shares = log_p - others, self.prior or (1 / K,) * K
+        level = torch.stack([s.quantile(1 - share, -1, keepdim=True) for s, share in zip(odds, shares)])
+        hard = torch.nn.functional.one_hot((odds - level).argmax(0), K)  # (..., examples, classes)
+        return hard.to(log_p.dtype).movedim(-1, axis)
+
+    def _target(self, log_p, q, axis):
+        return (1 - self.alpha) * q + self.alpha * self.own_label(log_p, axis)
+
+    def _value(self, log_p, q, axis):
+        return -(self._target(log_p, q, axis) * log_p).sum(axis)
+
+    def _gradient(self, log_p, q, axis):
+        return log_p.exp() - self._target(log_p, q, axis)
+
+
+@dataclass(frozen=True)
+class Squared(Loss):
+    """sum_k (z_k - q_k)^2 for real outputs z and targets q (no softmax); gradient 2 (z - q)."""
+
+    def __call__(self, z, q, axis=-1):
+        """Loss of each example."""
+        self._check(z, q, axis)
+        return ((z - q) ** 2).sum(axis)
+
+    def gradient(self, z, q, axis=-1):
+        """d loss / d z, of the shape of z."""
+        self._check(z, q, axis)
+        return 2 * (z - q)
+
+
+def linear_warmup(step, steps, last):
+    """Weight at `step`: from 0 at step 0 linearly to `last` at step `steps`, and `last` from there on.
+
+    It has no jump. (One seen elsewhere stays at a tenth of `last` and then jumps.)
+    """
+    require(steps >= 0 and step >= 0, "step", "and steps must be >= 0")
+    return last * min(step / steps, 1.0) if steps else last
+
+
+CE, KL_FORWARD = CrossEntropy(), ForwardKL()
+RCE, KL_REVERSE = ReverseFamily(lam=0.0), ReverseFamily(lam=1.0)
+SQUARED_LOSS = Squared()
+
+
+def symmetric_loss(a=1.0, b=1.0, **reverse):
+    """SL = a CE + b RCE (Wang et al. 2019); `reverse` sets the clamp or the smoothing of RCE."""
+    return Mixture(CE, ReverseFamily(lam=0.0, **reverse), a, b)
