@@ -66,7 +66,7 @@ def test_no_outputs_in_git_and_code_fits_the_page(source):
         if cell.cell_type == "code":
             assert not cell.outputs
             lines = cell.source.splitlines()
-            assert len([line for line in lines if line.strip()]) <= 20, f"a cell of {len(lines)} lines:\n{cell.source}"
+            assert len(lines) <= 20, f"a cell of {len(lines)} lines:\n{cell.source}"
             assert max(map(len, lines)) <= 80, max(lines, key=len)
 
 

@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from .data import load_images
 from .estimates import require, to_numpy
+from .ledger import one_hot
 from .train import fit_probes
 
 
@@ -58,7 +59,7 @@ class TeachersRun:
     @property
     def truth(self):
         """One-hot labels (inputs, classes)."""
-        return np.eye(self.logits.shape[-1])[self.labels]
+        return one_hot(self.labels, self.logits.shape[-1])
 
 
 def half_blind(config=HalfBlind()):

@@ -127,11 +127,6 @@ def report(**numbers):
         glue(name, text(value), display=False)
 
 
-def line_style(concept):
-    """Keywords for a matplotlib line of this concept: its colour and its dashes."""
-    return {"color": COLORS[concept], "ls": (0, tuple(DASHES[concept])) if DASHES[concept] else "-"}
-
-
 def concept_color(field, concepts):
     """Altair colour channel of a field that holds names of concepts."""
     scale = alt.Scale(domain=list(concepts), range=[COLORS[c] for c in concepts])
@@ -267,8 +262,7 @@ class Explorable:
         return f"<Explorable, controls {', '.join(self.controls)}: {self.alt}>"
 
     def _repr_mimebundle_(self, **_):
-        widget = _data(self.live._repr_mimebundle_()) if _is_live() else {}
-        return {**widget, "text/html": self.static_html, "text/plain": repr(self)}
+        return {**_widget(self), "text/html": self.static_html, "text/plain": repr(self)}
 
 
 class Lab:
@@ -304,13 +298,12 @@ class Lab:
         return f"<Lab, controls {', '.join(self.states)}>"
 
     def _repr_mimebundle_(self, **_):
-        widget = _data(self.live._repr_mimebundle_()) if _is_live() else {}
         note = (
             '<p class="explorable-note">Computed beforehand. To have it recomputed as you move sliders, for '
             f"{' and '.join(name.replace('_', ' ') for name in self.states)}, run <code>make lab</code> and open this "
             "chapter.</p>"
         )
-        return {**widget, "text/html": self.twin.static_html + note, "text/plain": repr(self)}
+        return {**_widget(self), "text/html": self.twin.static_html + note, "text/plain": repr(self)}
 
 
 def _states(param):
@@ -322,13 +315,11 @@ def _states(param):
     return [round(bind["min"] + i * bind["step"], 10) for i in range(count)]
 
 
-def _data(bundle):
-    return bundle[0] if isinstance(bundle, tuple) else bundle
-
-
-def _is_live():
-    """True in a notebook with a kernel, except in a build of the book (which sets W2S_STATIC)."""
+def _widget(figure):
+    """What shows `figure.live` in a notebook with a kernel; nothing in a build of the book, which sets W2S_STATIC."""
     import IPython
 
-    shell = IPython.get_ipython()
-    return getattr(shell, "kernel", None) is not None and not os.environ.get("W2S_STATIC")
+    if os.environ.get("W2S_STATIC") or not getattr(IPython.get_ipython(), "kernel", None):
+        return {}
+    bundle = figure.live._repr_mimebundle_()
+    return bundle[0] if isinstance(bundle, tuple) else bundle  # anywidget adds metadata

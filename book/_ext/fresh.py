@@ -67,8 +67,7 @@ def forget_failure(app, exception):
 def setup(app):
     app.add_config_value("execution_fingerprint", "", "env")  # a change reads every page again
     app.add_config_value("site_fingerprint", "", "html")  # a change writes every page again, with the static files
-    if NotebookClientCache.start_client.__name__ != "start_and_keep":
-        NotebookClientCache.start_client = keep_outputs(NotebookClientCache.start_client)
+    NotebookClientCache.start_client = keep_outputs(NotebookClientCache.start_client)
     app.connect("config-inited", set_fingerprints, priority=100)
     app.connect("build-finished", forget_failure)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
