@@ -92,13 +92,16 @@ def test_a_model_does_not_depend_on_its_neighbours(problem):
     [
         ({"X": np.zeros(5)}, "X"),
         ({"X": np.full((4, 2), np.nan)}, "X"),
-        ({"targets": np.ones((4, 3)) / 3}, "targets"),
+        ({"targets": np.ones(4)}, "targets"),
+        ({"targets": np.ones((1, 4, 3), dtype=int)}, "targets"),
+        ({"targets": np.eye(3)[[0, 0, 1, 1]]}, "targets"),
         ({"targets": np.ones((1, 5, 3)) / 3}, "targets"),
         ({"targets": np.ones((1, 4, 3))}, "targets"),
         ({"weights": np.zeros((1, 4))}, "weights"),
-        ({"weights": np.ones((2, 4))}, "weights"),
+        ({"weights": np.ones((2, 3))}, "weights"),
         ({"mask": np.ones((1, 3))}, "mask"),
         ({"l2": 0.0}, "l2"),
+        ({"l2": [1.0, 1.0]}, "l2"),
     ],
 )
 def test_bad_training_input_names_the_argument(change, argument):

@@ -4,6 +4,8 @@ Each loss is a frozen dataclass of its settings. Called, `loss(z, q)` gives one 
 is its derivative in z in closed form, which is what the training core uses (an autograd pass over the softmax costs
 more than the two matrix products around it). `axis` is the axis of the classes: -1 for (..., examples, classes), -2 for
 the core's class-first layout (..., classes, examples); the examples are on the other of the last two axes.
+In a loop over steps, `labels = loss.prepare(q, axis)` is done once: it checks q and takes its logarithms and quantiles;
+`loss.step_gradient(z, labels, axis, step)` is then all that a step costs.
 
     CE    -sum_k q_k log p_k            dCE/dz_k = p_k - q_k
     RCE   -sum_k p_k log q_k            dRCE/dz_k = p_k (-log q_k - RCE)
@@ -37,28 +39,53 @@ def entropy(log_p, axis=-1):
     return -torch.where(p > 0, p * log_p, torch.zeros_like(p)).sum(axis)
 
 
+def _quantile(x, level, used):
+    """The `level` quantile of x over the used examples on the last axis (kept), interpolated linearly.
+
+    By a sort and without a look at the values, so that it can be part of a CUDA graph.
+    """
+    ordered = torch.where(used, x, torch.inf).sort(-1).values
+    position = level * (used.sum(-1, keepdim=True) - 1).to(x.dtype).expand(*ordered.shape[:-1], 1)
+    below = position.floor()
+    low, high = (ordered.gather(-1, i.long()) for i in (below, position.ceil()))
+    return low + (position - below) * (high - low)
+
+
 class Loss:
     """What all losses share. z, q: the same shape; the result lacks the axis of the classes."""
+
+    parts = 1  # number of tensors that `prepare` returns
 
     def __call__(self, z, q, axis=-1):
         """Loss of each example."""
         self._check(z, q, axis)
-        return self._value(z.log_softmax(axis), q, axis)
+        return self._value(z.log_softmax(axis), self.prepare(q, axis), axis)
 
     def gradient(self, z, q, axis=-1):
         """d loss / d z, of the shape of z; for an example with weight w multiply by w."""
         self._check(z, q, axis)
-        return self._gradient(z.log_softmax(axis), q, axis)
+        return self.step_gradient(z, self.prepare(q, axis), axis)
+
+    def prepare(self, q, axis=-1, used=None):
+        """Whatever of the labels does not change from step to step: tensors with the examples on the axis of q's.
+
+        used : (..., examples), False where an example does not count (for the losses that take quantiles)
+        """
+        return (q,)
+
+    def step_gradient(self, z, labels, axis, step=None):
+        """The gradient from prepared labels; `step` is for losses with a warm-up, None stands for its end."""
+        return self._gradient(z.log_softmax(axis), labels, axis, step)
 
     def _check(self, z, q, axis):
         require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
         require(axis in (-1, -2), "axis", "must be -1 (classes last) or -2 (class-first)")
         require(z.ndim >= -axis, "z", f"has no axis {axis}")
 
-    def _value(self, log_p, q, axis):
+    def _value(self, log_p, labels, axis):
         raise NotImplementedError
 
-    def _gradient(self, log_p, q, axis):
+    def _gradient(self, log_p, labels, axis, step):
         raise NotImplementedError
 
 
@@ -66,11 +93,15 @@ class Loss:
 class CrossEntropy(Loss):
     """CE = -sum_k q_k log p_k, the forward cross-entropy; least at p = q, where it is H(q)."""
 
-    def _value(self, log_p, q, axis):
-        return -(q * log_p).sum(axis)
+    def _value(self, log_p, labels, axis):
+        return -(labels[0] * log_p).sum(axis)
 
-    def _gradient(self, log_p, q, axis):
-        return log_p.exp() - q
+    def _gradient(self, log_p, labels, axis, step):
+        return log_p.exp() - labels[0]
+
+    def step_gradient(self, z, labels, axis, step=None):
+        """softmax(z) - q, without the detour over the logarithm."""
+        return z.softmax(axis) - labels[0]
 
 
 @dataclass(frozen=True)
@@ -80,8 +111,8 @@ class ForwardKL(CrossEntropy):
     A mean over the elements instead of the sum (a slip seen elsewhere) would make it smaller by the number of classes.
     """
 
-    def _value(self, log_p, q, axis):
-        return super()._value(log_p, q, axis) - entropy(q.log(), axis)
+    def _value(self, log_p, labels, axis):
+        return super()._value(log_p, labels, axis) - entropy(labels[0].log(), axis)
 
 
 @dataclass(frozen=True)
@@ -103,17 +134,19 @@ class ReverseFamily(Loss):
         require(0 <= self.clamp < 1, "clamp", "must be in [0, 1)")
         require(0 <= self.smoothing <= 1, "smoothing", "must be in [0, 1]")
 
-    def _cost(self, q, axis):
+    def prepare(self, q, axis=-1, used=None):
+        """-log q, clamped or smoothed."""
         q = ((1 - self.smoothing) * q + self.smoothing / q.shape[axis]).clamp(min=self.clamp)
         require((q > 0).all(), "q", "is 0 somewhere (a hard label?), where RCE needs its logarithm; clamp or smooth it")
-        return -q.log()
+        return (-q.log(),)
 
-    def _value(self, log_p, q, axis):
-        return (log_p.exp() * self._cost(q, axis)).sum(axis) - self.lam * entropy(log_p, axis)
+    def _value(self, log_p, labels, axis):
+        return (log_p.exp() * labels[0]).sum(axis) - self.lam * entropy(log_p, axis)
 
-    def _gradient(self, log_p, q, axis):
-        p = log_p.exp()
-        cost = self._cost(q, axis) + self.lam * torch.where(p > 0, log_p, torch.zeros_like(p))
+    def _gradient(self, log_p, labels, axis, step):
+        p, cost = log_p.exp(), labels[0]
+        if self.lam:
+            cost = cost + self.lam * torch.where(p > 0, log_p, torch.zeros_like(p))
         return p * (cost - (p * cost).sum(axis, keepdim=True))
 
 
@@ -126,11 +159,25 @@ class Mixture(Loss):
     a: float = 1.0
     b: float = 1.0
 
-    def _value(self, log_p, q, axis):
-        return self.a * self.first._value(log_p, q, axis) + self.b * self.second._value(log_p, q, axis)
+    def prepare(self, q, axis=-1, used=None):
+        """The labels of both."""
+        return (*self.first.prepare(q, axis, used), *self.second.prepare(q, axis, used))
 
-    def _gradient(self, log_p, q, axis):
-        return self.a * self.first._gradient(log_p, q, axis) + self.b * self.second._gradient(log_p, q, axis)
+    @property
+    def parts(self):
+        """Those of the two together."""
+        return self.first.parts + self.second.parts
+
+    def _value(self, log_p, labels, axis):
+        k = self.first.parts
+        return self.a * self.first._value(log_p, labels[:k], axis) + self.b * self.second._value(
+            log_p, labels[k:], axis
+        )
+
+    def _gradient(self, log_p, labels, axis, step):
+        k = self.first.parts
+        first = self.first._gradient(log_p, labels[:k], axis, step)
+        return self.a * first + self.b * self.second._gradient(log_p, labels[k:], axis, step)
 
 
 @dataclass(frozen=True)
@@ -145,21 +192,26 @@ class ConfidenceSwitch(Loss):
     c: float
     quantile: bool = False
     reverse: ReverseFamily = ReverseFamily()
+    parts = 3
 
     def __post_init__(self):
         require(0 <= self.c <= 1, "c", "must be in [0, 1]")
 
-    def _confident(self, q, axis):
+    def prepare(self, q, axis=-1, used=None):
+        """Where CE rules (a quantile is one of the examples that are used), and the labels of both losses."""
         confidence = q.amax(axis)
-        return confidence >= (confidence.quantile(self.c, -1, keepdim=True) if self.quantile else self.c)
+        used = torch.ones_like(confidence, dtype=torch.bool) if used is None else used
+        sure = confidence >= (_quantile(confidence, self.c, used) if self.quantile else self.c)
+        return sure.unsqueeze(axis), q, *self.reverse.prepare(q, axis)
 
-    def _value(self, log_p, q, axis):
-        parts = CrossEntropy()._value(log_p, q, axis), self.reverse._value(log_p, q, axis)
-        return torch.where(self._confident(q, axis), *parts)
+    def _value(self, log_p, labels, axis):
+        sure, q, cost = labels
+        return torch.where(sure.squeeze(axis), CE._value(log_p, (q,), axis), self.reverse._value(log_p, (cost,), axis))
 
-    def _gradient(self, log_p, q, axis):
-        parts = CrossEntropy()._gradient(log_p, q, axis), self.reverse._gradient(log_p, q, axis)
-        return torch.where(self._confident(q, axis).unsqueeze(axis), *parts)
+    def _gradient(self, log_p, labels, axis, step):
+        sure, q, cost = labels
+        parts = CE._gradient(log_p, (q,), axis, step), self.reverse._gradient(log_p, (cost,), axis, step)
+        return torch.where(sure, *parts)
 
 
 @dataclass(frozen=True)
@@ -170,37 +222,49 @@ class AuxiliaryConfidence(Loss):
     the batch, so that each class keeps about its share. Two classes, equal priors: class 1 where its log-odds exceed
     their median. The label is a constant for the gradient.
 
-    alpha : in [0, 1]; raise it with `linear_warmup`, not in one jump
-    prior : share of each class in the labels, or None for equal shares
+    alpha  : in [0, 1]
+    prior  : share of each class in the labels, or None for equal shares
+    warmup : in the core, alpha rises from 0 to its value over that many steps (`linear_warmup`)
     """
 
     alpha: float = 0.5
     prior: tuple[float, ...] | None = None
+    warmup: int = 0
+    parts = 2
 
     def __post_init__(self):
         require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")
         shares = self.prior is None or (min(self.prior) >= 0 and abs(sum(self.prior) - 1) < 1e-6)
         require(shares, "prior", "must be shares >= 0 that sum to one")
+        require(self.warmup >= 0, "warmup", "must be a number of steps >= 0")
 
-    def own_label(self, log_p, axis=-1):
-        """One-hot labels that the student gives himself, of the shape of log_p."""
+    def prepare(self, q, axis=-1, used=None):
+        """q, and which examples have a say in the quantiles."""
+        used = torch.ones_like(q.select(axis, 0), dtype=torch.bool) if used is None else used
+        return q, used.unsqueeze(axis)
+
+    def own_label(self, log_p, axis=-1, used=None):
+        """One-hot labels that the student gives himself, of the shape of log_p; `used` (..., examples)."""
+        used = torch.ones_like(log_p.select(axis, 0), dtype=torch.bool) if used is None else used
         log_p = log_p.movedim(axis, 0).detach()  # (classes, ..., examples)
         K = len(log_p)
         require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
-        others = torch.stack([log_p[torch.arange(K) != k].logsumexp(0) for k in range(K)])
-        odds, shares = log_p - others, self.prior or (1 / K,) * K
-        level = torch.stack([s.quantile(1 - share, -1, keepdim=True) for s, share in zip(odds, shares)])
-        hard = torch.nn.functional.one_hot((odds - level).argmax(0), K)  # (..., examples, classes)
-        return hard.to(log_p.dtype).movedim(-1, axis)
+        shares = self.prior or (1 / K,) * K
+        others = [torch.cat([log_p[:k], log_p[k + 1 :]]).logsumexp(0) for k in range(K)]
+        above = [x - o - _quantile(x - o, 1 - share, used) for x, o, share in zip(log_p, others, shares)]
+        own = torch.stack(above).argmax(0, keepdim=True)
+        return torch.zeros_like(log_p).scatter_(0, own, 1.0).movedim(0, axis)
 
-    def _target(self, log_p, q, axis):
-        return (1 - self.alpha) * q + self.alpha * self.own_label(log_p, axis)
+    def _target(self, log_p, labels, axis, step):
+        alpha = self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
+        q, used = labels
+        return (1 - alpha) * q + alpha * self.own_label(log_p, axis, used.squeeze(axis))
 
-    def _value(self, log_p, q, axis):
-        return -(self._target(log_p, q, axis) * log_p).sum(axis)
+    def _value(self, log_p, labels, axis):
+        return -(self._target(log_p, labels, axis, None) * log_p).sum(axis)
 
-    def _gradient(self, log_p, q, axis):
-        return log_p.exp() - self._target(log_p, q, axis)
+    def _gradient(self, log_p, labels, axis, step):
+        return log_p.exp() - self._target(log_p, labels, axis, step)
 
 
 @dataclass(frozen=True)
@@ -212,10 +276,9 @@ class Squared(Loss):
         self._check(z, q, axis)
         return ((z - q) ** 2).sum(axis)
 
-    def gradient(self, z, q, axis=-1):
-        """d loss / d z, of the shape of z."""
-        self._check(z, q, axis)
-        return 2 * (z - q)
+    def step_gradient(self, z, labels, axis, step=None):
+        """2 (z - q)."""
+        return 2 * (z - labels[0])
 
 
 def linear_warmup(step, steps, last):
@@ -223,6 +286,8 @@ def linear_warmup(step, steps, last):
 
     It has no jump. (One seen elsewhere stays at a tenth of `last` and then jumps.)
     """
+    if torch.is_tensor(step):  # a counter that lives on the device
+        return last * (step / steps).clamp(max=1.0) if steps else last
     require(steps >= 0 and step >= 0, "step", "and steps must be >= 0")
     return last * min(step / steps, 1.0) if steps else last
 
