@@ -77,6 +77,10 @@ class Loss:
         """The gradient from prepared labels; `step` is for losses with a warm-up, None stands for its end."""
         return self._gradient(z.log_softmax(axis), labels, axis, step)
 
+    def one_logit_gradient(self, z, labels, step=None):
+        """For two classes with the logits (0, z): d loss / d z, all of shape (..., 1, examples)."""
+        return self.step_gradient(torch.cat([torch.zeros_like(z), z], -2), labels, -2, step)[..., 1:, :]
+
     def _check(self, z, q, axis):
         require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
         require(axis in (-1, -2), "axis", "must be -1 (classes last) or -2 (class-first)")
@@ -102,6 +106,10 @@ class CrossEntropy(Loss):
     def step_gradient(self, z, labels, axis, step=None):
         """softmax(z) - q, without the detour over the logarithm."""
         return z.softmax(axis) - labels[0]
+
+    def one_logit_gradient(self, z, labels, step=None):
+        """sigmoid(z) - q of the second class."""
+        return z.sigmoid() - labels[0][..., 1:, :]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Ridge paths against scikit-learn, NumPy's pseudo-inverse, Monte Carlo and the ledger."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge as Peer
+
+from w2s_lib import SQUARED, ledger
+from w2s_lib.ridge import decompose_features, noise_moments, student_path, teacher_moments
+
+LAMBDAS = [0.0, 1e-6, 1e-3, 0.1, 10.0]
+
+
+def draw(n=30, p=12, m=20, teachers=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, p)), rng.normal(size=(m, p)), rng.normal(size=(teachers, n + m)), rng.normal(size=m)
+
+
+@pytest.mark.parametrize("p", [5, 30, 80])
+def test_paths_equal_scikit_learn(p):
+    Phi, new, W, _ = draw(p=p)
+    ridge, Y = decompose_features(Phi), W[:, :30]
+    got, theta = ridge.predict(new, Y, LAMBDAS), ridge.coefficients(Y, LAMBDAS)
+    assert got.shape == (5, 5, 20) and theta.shape == (5, 5, p)
+    for i, lam in enumerate(LAMBDAS[1:], 1):
+        peer = Peer(alpha=30 * lam, fit_intercept=False, solver="svd").fit(Phi, Y.T)
+        np.testing.assert_allclose(theta[i], peer.coef_, atol=1e-8)
+        np.testing.assert_allclose(got[i], peer.predict(new).T, atol=1e-8)
+    np.testing.assert_allclose(ridge.smoother(new, 0.1).numpy() @ Y.T, got[3].numpy().T, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [5, 80])
+def test_no_penalty_is_the_minimum_norm_limit(p):
+    """Exact, also for features without full rank, where a small penalty is not."""
+    Phi, _, W, _ = draw(p=p)
+    Phi[:, -1] = Phi[:, 0]  # a lost rank
+    ridge = decompose_features(Phi)
+    expected = W[:, :30] @ np.linalg.pinv(Phi).T
+    np.testing.assert_allclose(ridge.coefficients(W[:, :30], 0.0)[0], expected, atol=1e-9)
+    near = ridge.coefficients(W[:, :30], [1e-10, 1e-12]).numpy()
+    assert np.abs(near[1] - expected).max() < np.abs(near[0] - expected).max() < 1e-5
+    if p > 30:
+        np.testing.assert_allclose(ridge.predict(Phi, W[:, :30], 0.0)[0], W[:, :30], atol=1e-9)
+
+
+def test_a_stack_equals_a_loop():
+    rng = np.random.default_rng(0)
+    for n, p in ((20, 7), (7, 20)):
+        Phi, Y, new = rng.normal(size=(6, n, p)), rng.normal(size=(6, n)), rng.normal(size=(9, p))
+        got = decompose_features(Phi).predict(new, Y, LAMBDAS)
+        assert got.shape == (5, 6, 9)
+        for i in range(6):
+            alone = decompose_features(Phi[i]).predict(new, Y[i : i + 1], LAMBDAS)
+            np.testing.assert_allclose(got[:, i], alone[:, 0], atol=1e-10)
+
+
+@pytest.mark.parametrize("p", [12, 60])
+def test_moments_equal_the_ledger_of_every_teacher(p):
+    Phi, new, W, g = draw(p=p, teachers=40)
+    ridge = decompose_features(Phi)
+    mean, factor = teacher_moments(W)
+    path = student_path(ridge, new, LAMBDAS, g, mean[:30], mean[30:], factor[:30], factor[30:])
+    students = ridge.predict(new, W[:, :30], LAMBDAS)
+    for i in range(len(LAMBDAS)):
+        book = ledger(g[:, None], W[:, 30:, None], students[i].numpy()[:, :, None], SQUARED)
+        for name in ("gain", "misfit", "residual", "teacher_risk", "student_risk"):
+            assert float(getattr(path, name)[i]) == pytest.approx(getattr(book, name).value, rel=1e-9, abs=1e-9)
+    torch.testing.assert_close(path.gain, path.misfit - path.residual, rtol=1e-10, atol=1e-10)
+
+
+def test_closed_form_over_label_noise_equals_monte_carlo():
+    """4,000 teachers trained on fresh label noise: within 4 standard errors at every penalty."""
+    rng = np.random.default_rng(0)
+    n_t, n, m, d, noise, lam = 25, 30, 40, 8, 0.7, 0.05
+    beta = rng.normal(size=d)
+    gold, X, test = (rng.normal(size=(k, d)) for k in (n_t, n, m))
+    weak, strong = rng.normal(size=(d, 5)), rng.normal(size=(d, 60))
+    teacher = decompose_features(gold @ weak)
+    both = np.concatenate([X, test]) @ weak
+    mean, factor = noise_moments(teacher, both, lam, gold @ beta, noise)
+    ridge = decompose_features(np.maximum(X @ strong, 0))
+    new, g, lambdas = np.maximum(test @ strong, 0), test @ beta, [0.0, 0.01, 1.0]
+    exact = student_path(ridge, new, lambdas, g, mean[:n], mean[n:], factor[:n], factor[n:])
+    labels = gold @ beta + noise * rng.normal(size=(4000, n_t))
+    W = teacher.predict(both, labels, lam)[0]
+    students = ridge.predict(new, W[:, :n], lambdas)
+    for name, of_each in {
+        "misfit": ((students - W[:, n:]) ** 2).mean(2),
+        "student_risk": ((students - torch.as_tensor(g)) ** 2).mean(2),
+        "teacher_risk": ((W[:, n:] - torch.as_tensor(g)) ** 2).mean(1).expand(3, -1),
+    }.items():
+        z = (of_each.mean(1) - getattr(exact, name)) / (of_each.std(1) / 4000**0.5)
+        assert z.abs().max() < 4
+
+
+def test_a_single_teacher_needs_no_covariance():
+    Phi, new, W, g = draw(teachers=1)
+    ridge = decompose_features(Phi)
+    path = student_path(ridge, new, LAMBDAS, g, W[0, :30], W[0, 30:])
+    student = ridge.predict(new, W[:, :30], LAMBDAS)[:, 0]
+    torch.testing.assert_close(path.misfit, ((student - torch.as_tensor(W[0, 30:])) ** 2).mean(1))
+
+
+def test_bad_input_names_the_argument():
+    Phi, new, W, g = draw()
+    ridge = decompose_features(Phi)
+    calls = {
+        "features": lambda: decompose_features(Phi[0]),
+        "lambdas": lambda: ridge.predict(new, W[:, :30], -1.0),
+        "targets": lambda: ridge.predict(new, W, 0.1),
+        "train_mean": lambda: student_path(ridge, new, 0.1, g, W[0], W[0, 30:]),
+        "test_factor": lambda: student_path(ridge, new, 0.1, g, W[0, :30], W[0, 30:], W[:, :30].T, W[:2, 30:].T),
+        "truth": lambda: student_path(ridge, new, 0.1, g[:3], W[0, :30], W[0, 30:]),
+        "predictions": lambda: teacher_moments(W[0]),
+        "ridge": lambda: student_path(decompose_features(Phi[None]), new, 0.1, g, W[0, :30], W[0, 30:]),
+    }
+    for argument, call in calls.items():
+        with pytest.raises(ValueError, match=rf"^{argument}: "):
+            call()
+    with pytest.raises(ValueError, match=r"^features: holds NaN"):
+        decompose_features(np.full((3, 2), np.nan))
