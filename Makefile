@@ -28,6 +28,9 @@ reproduce: book  ## re-run the executed notebooks and compare every output with 
 shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and of the README
 	$(BIN)/python tests/shots.py
 
+bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/results/bench.json
+	$(BIN)/python tests/benchmarks/bench.py
+
 lint: .venv/ready  ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

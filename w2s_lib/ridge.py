@@ -6,136 +6,155 @@ With Phi = U diag(s) V', the prediction on new features is B diag(a) U'y, with B
 lambda = 0 is the limit, the minimum-norm solution: a = 1/s on the range of Phi. scikit-learn's alpha is n lambda.
 
 Averages over teachers need no teacher one by one. The risk, the misfit and the residual of a student are quadratic in
-the teacher, so her mean and covariance suffice; seen in the basis U they cost O(k^2) a penalty, k = min(n, features).
-If the teacher is a linear smoother of noisy labels, mean and covariance are known, and there is no Monte Carlo error.
-All in float64: float32 eigenvalues are wrong where n lambda is below 1e-6 of the largest. No intercept is fitted:
-centre features and targets, or add a column of ones.
+the teacher, so her mean and second moments suffice; seen in the basis U they cost O(k^2) a penalty, k = min(n, p).
+If the teacher is a ridge regression on noisy labels, her moments are known, and there is no Monte Carlo error.
+
+NumPy arrays or torch tensors (on any device), always in float64: float32 eigenvalues are wrong where n lambda is below
+1e-6 of the largest. No intercept is fitted: centre features and targets, or add a column of ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
+from array_api_compat import array_namespace
 
-from .estimates import require
+from .estimates import as_arrays, require
 
 
 @dataclass(frozen=True)
 class Ridge:
     """Training features, decomposed once: Phi = U diag(s) V'. A stack (samples, n, p) is decomposed as one batch."""
 
-    U: torch.Tensor  # (..., n, k)
-    s: torch.Tensor  # (..., k), 0 where Phi has no rank
-    V: torch.Tensor  # (..., p, k)
+    U: Any  # (..., n, k)
+    s: Any  # (..., k), 0 where Phi has no rank
+    V: Any  # (..., p, k)
 
     def filters(self, lambdas):
         """a = s / (s^2 + n lambda), (penalties, ..., k); 0 where s = 0."""
-        lam = torch.as_tensor(lambdas, dtype=torch.float64, device=self.s.device).reshape(-1)
-        require(torch.isfinite(lam).all() and (lam >= 0).all(), "lambdas", "must be finite and >= 0")
-        lam = lam.reshape(-1, *[1] * self.s.ndim)
-        square = self.s**2 + self.U.shape[-2] * lam
-        return torch.where(self.s > 0, self.s / torch.where(self.s > 0, square, 1), 0)
+        xp = array_namespace(self.s)
+        lam = xp.reshape(xp.asarray(lambdas, dtype=xp.float64, device=self.s.device), (-1,) + (1,) * self.s.ndim)
+        require(xp.all(xp.isfinite(lam) & (lam >= 0)), "lambdas", "must be finite and >= 0")
+        kept = self.s > 0
+        return xp.where(kept, self.s / xp.where(kept, self.s**2 + self.U.shape[-2] * lam, 1.0), 0.0)
 
     def coefficients(self, targets, lambdas):
         """theta for targets (teachers, n), or with a stack one row a sample: (penalties, teachers, p)."""
-        theta = (self.filters(lambdas)[..., None, :] * self._project(targets)) @ self.V.mT
-        return theta[..., 0, :] if self.U.ndim == 3 else theta
+        _, y, U = _doubles(targets=targets, U=self.U)
+        stack, n = U.ndim == 3, U.shape[-2]
+        right = y.ndim == 2 and y.shape[1] == n and (not stack or len(y) == len(U))
+        want = (len(U), n) if stack else ("teachers", n)
+        require(right, "targets", f"need shape {want}, got {tuple(y.shape)}")
+        projected = (y[:, None, :] if stack else y) @ U
+        theta = (self.filters(lambdas)[..., None, :] * projected) @ self.V.mT
+        return theta[..., 0, :] if stack else theta
 
     def predict(self, features, targets, lambdas):
         """Predictions on features (m, p): (penalties, teachers, m). Targets as in `coefficients`."""
-        return self.coefficients(targets, lambdas) @ _real(features, "features", self.U).mT
+        _, features, _ = _doubles(features=features, U=self.U)
+        return self.coefficients(targets, lambdas) @ features.mT
 
     def smoother(self, features, lam):
         """(m, n): the matrix S(lam) with prediction = S y."""
-        return (_real(features, "features", self.U) @ self.V * self.filters(lam)[0]) @ self.U.mT
-
-    def _project(self, targets):
-        y = _real(targets, "targets", self.U)
-        stack, n = self.U.ndim == 3, self.U.shape[-2]
-        want = (len(self.U), n) if stack else ("teachers", n)
-        right = y.ndim == 2 and y.shape[1] == n and (not stack or len(y) == len(self.U))
-        require(right, "targets", f"need shape {want}, got {tuple(y.shape)}")
-        return (y[:, None] if stack else y) @ self.U
+        _, features, _ = _doubles(features=features, U=self.U)
+        return (features @ self.V * self.filters(lam)[0]) @ self.U.mT
 
 
-def _real(x, name, like=None):
-    x = torch.as_tensor(x, dtype=torch.float64, device=None if like is None else like.device)
-    require(torch.isfinite(x).all(), name, "holds NaN or infinity")
-    return x
+def _doubles(**named):
+    """`as_arrays`, in float64."""
+    xp, *arrays = as_arrays(**named)
+    return xp, *(xp.astype(x, xp.float64, copy=False) for x in arrays)
 
 
-def decompose_features(features, *, device="cpu"):
+def decompose_features(features):
     """Ridge of features (n, p), or of a stack (samples, n, p), by the eigenvectors of the smaller Gram matrix.
 
     Singular values below 1e-7 of the largest count as zero: forming the Gram matrix squares them, and float64 has no
     more digits.
     """
-    Phi = _real(features, "features").to(device)
+    xp, Phi = _doubles(features=features)
     require(Phi.ndim in (2, 3), "features", f"need shape (n, p) or (samples, n, p), got {tuple(Phi.shape)}")
     wide = Phi.shape[-2] <= Phi.shape[-1]
-    square, basis = torch.linalg.eigh(Phi @ Phi.mT if wide else Phi.mT @ Phi)
-    s = square.clamp(min=0).sqrt()
-    s = torch.where(s > 1e-7 * s.amax(-1, keepdim=True), s, 0)
-    inverse = torch.where(s > 0, 1 / torch.where(s > 0, s, 1), 0)[..., None, :]
+    square, basis = xp.linalg.eigh(Phi @ Phi.mT if wide else Phi.mT @ Phi)
+    s = xp.sqrt(xp.clip(square, 0.0, None))
+    kept = s > 1e-7 * xp.max(s, axis=-1, keepdims=True)
+    s = xp.where(kept, s, 0.0)
+    inverse = xp.where(kept, 1 / xp.where(kept, s, 1.0), 0.0)[..., None, :]
     other = (Phi.mT if wide else Phi) @ basis * inverse
     return Ridge(basis, s, other) if wide else Ridge(other, s, basis)
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Mean and second moments of teachers f on n training inputs (1) and m test inputs (2), in factors of rank r."""
+
+    mean: Any  # (n + m,)
+    train: Any  # F1 (n, r)
+    test: Any  # F2 (m, r): E f_1 f_1' = F1 F1', E f_1 f_2' = F1 F2'
+    power: Any  # E|f_2|^2 / m
+
+
+def sampled_teachers(predictions, n):
+    """Teachers of a sample of predictions (teachers, n + m) on the training inputs, then on the test inputs.
+
+    The plain averages over the sample: what follows is exact for these teachers. Many teachers are brought to rank n by
+    an eigendecomposition of E f_1 f_1', so that a student costs the same for any number of them.
+    """
+    xp, W = _doubles(predictions=predictions)
+    require(W.ndim == 2, "predictions", f"need shape (teachers, inputs), got {tuple(W.shape)}")
+    require(0 < n < W.shape[1], "n", f"must leave training and test inputs of {W.shape[1]}")
+    F1, F2 = (x.mT / len(W) ** 0.5 for x in (W[:, :n], W[:, n:]))
+    if len(W) > 2 * n:
+        basis = decompose_features(F1)  # F1 = U s V': U s, and F2 V = (F2 F1') U / s
+        F1, F2 = basis.U * basis.s, F2 @ basis.V
+    return Teachers(xp.mean(W, axis=0), F1, F2, xp.mean(W[:, n:] ** 2))
+
+
+def noisy_ridge_teachers(ridge, features, lam, truth, noise, n):
+    """Teachers that are ridge regressions on truth + N(0, noise^2) labels, in closed form over that noise.
+
+    ridge    : the teacher's decomposed training features; lam: her penalty
+    features : (n + m, p), hers on the student's training inputs, then on the test inputs
+    truth    : (inputs,), on her own training inputs; noise: standard deviation of a label
+    """
+    xp, features, truth, U = _doubles(features=features, truth=truth, U=ridge.U)
+    require(0 < n < len(features), "n", f"must leave training and test inputs of {len(features)}")
+    shrunk = features @ ridge.V * ridge.filters(lam)[0]  # her predictions are shrunk U'y
+    mean = shrunk @ (U.mT @ truth)
+    factor = xp.concat([mean[:, None], noise * shrunk], axis=1)
+    return Teachers(mean, factor[:n], factor[n:], xp.sum(factor[n:] ** 2) / (len(factor) - n))
 
 
 @dataclass(frozen=True)
 class StudentPath:
     """Averages over teachers and test inputs, one a penalty; squared loss, risks against the truth."""
 
-    gain: torch.Tensor
-    misfit: torch.Tensor
-    residual: torch.Tensor
-    teacher_risk: torch.Tensor
-    student_risk: torch.Tensor
+    gain: Any
+    misfit: Any
+    residual: Any
+    teacher_risk: Any
+    student_risk: Any
 
 
-def student_path(ridge, features, lambdas, truth, train_mean, test_mean, train_factor=None, test_factor=None):
-    r"""The ledger of the ridge student on her teachers' labels, averaged over the teachers in closed form.
+def student_path(ridge, features, lambdas, truth, teachers):
+    r"""The ledger of the ridge student on the teachers' labels, averaged over the teachers in closed form.
 
-    ridge        : the student's decomposed training features, n inputs
-    features     : the student's features on m test inputs, (m, p)
-    truth        : g on the test inputs, (m,)
-    *_mean       : the teachers' mean on the n training and on the m test inputs
-    *_factor     : F1 (n, r) and F2 (m, r): the teachers' covariance over all these inputs is [F1; F2][F1; F2]'.
-                   None: a single teacher. `teacher_moments` makes them from a sample of teachers, and
-                   `noise_moments` for a teacher who is a ridge regression on noisy labels
-    With the columns C = [mean, F]: E|f_s|^2 = a'(B'B * C1 C1')a in the basis U, E f_s f_w = a'(C1 * B'C2)1, and so on.
+    ridge    : the student's decomposed training features, n inputs
+    features : the student's features on m test inputs, (m, p)
+    truth    : g on the test inputs, (m,)
+    With C = U'F1, in the basis U: E|f_s|^2 = a'(B'B * CC')a, E f_s f_w = a'(C * B'F2)1, E f_s g the same with the mean;
+    gain, misfit and residual are sums of these.
     """
     require(ridge.U.ndim == 2, "ridge", "must be one decomposition, not a stack")
-    B, g = _real(features, "features", ridge.U) @ ridge.V, _real(truth, "truth", ridge.U)
-    n, m = len(ridge.U), len(B)
-    columns = []
-    for name, mean, factor, size in (("train", train_mean, train_factor, n), ("test", test_mean, test_factor, m)):
-        mean = _real(mean, f"{name}_mean", ridge.U)
-        require(mean.shape == (size,), f"{name}_mean", f"need shape {(size,)}, got {tuple(mean.shape)}")
-        factor = mean.new_zeros(size, 0) if factor is None else _real(factor, f"{name}_factor", ridge.U)
-        require(factor.ndim == 2 and len(factor) == size, f"{name}_factor", f"need shape ({size}, rank)")
-        columns.append(torch.cat([mean[:, None], factor], 1))
-    require(columns[0].shape[1] == columns[1].shape[1], "test_factor", "needs as many columns as train_factor")
+    arrays = {"mean": teachers.mean, "train": teachers.train, "test": teachers.test}
+    xp, features, g, U, mean, F1, F2 = _doubles(features=features, truth=truth, U=ridge.U, **arrays)
+    n, m, B = len(U), len(features), features @ ridge.V
+    require(len(F1) == n and len(F2) == m, "teachers", f"are for {len(F1)} + {len(F2)} inputs, not {n} + {m}")
     require(g.shape == (m,), "truth", f"need shape {(m,)}, got {tuple(g.shape)}")
-    a, C1, C2 = ridge.filters(lambdas), ridge.U.mT @ columns[0], columns[1]
-    ss = ((a @ ((B.mT @ B) * (C1 @ C1.mT))) * a).sum(1) / m
-    sw, sg = a @ (C1 * (B.mT @ C2)).sum(1) / m, a @ (C1[:, 0] * (B.mT @ g)) / m
-    ww, wg, gg = (C2**2).sum() / m, C2[:, 0] @ g / m, g @ g / m
-    teacher, student = (ww - 2 * wg + gg).expand_as(ss), ss - 2 * sg + gg
+    a, C = ridge.filters(lambdas), U.mT @ F1  # (penalties, k), (k, r)
+    ss = xp.sum(a @ (B.mT @ B * (C @ C.mT)) * a, axis=1) / m
+    sw, sg = a @ xp.sum(C * (B.mT @ F2), axis=1) / m, a @ ((U.mT @ mean[:n]) * (B.mT @ g)) / m
+    ww, wg, gg = teachers.power, mean[n:] @ g / m, g @ g / m
+    teacher, student = ww - 2 * wg + gg + 0 * ss, ss - 2 * sg + gg
     return StudentPath(teacher - student, ss - 2 * sw + ww, 2 * (wg - sw - sg + ss), teacher, student)
-
-
-def teacher_moments(predictions):
-    """(mean (inputs,), factor (inputs, teachers)) of a sample of teachers (teachers, inputs); divisor: their number."""
-    W = _real(predictions, "predictions")
-    require(W.ndim == 2, "predictions", f"need shape (teachers, inputs), got {tuple(W.shape)}")
-    return W.mean(0), (W - W.mean(0)).mT / len(W) ** 0.5
-
-
-def noise_moments(ridge, features, lam, truth, noise):
-    """(mean, factor) on `features` (m, p) of a ridge teacher trained on truth (n,) + N(0, noise^2) labels, exactly.
-
-    ridge : the teacher's decomposed training features; lam: her penalty; noise: standard deviation of a label
-    """
-    shrunk = _real(features, "features", ridge.U) @ ridge.V * ridge.filters(lam)[0]  # (m, k), S = shrunk U'
-    return shrunk @ (ridge.U.mT @ _real(truth, "truth", ridge.U)), noise * shrunk

@@ -1,0 +1,187 @@
+"""`make bench`: the training core beside what people use otherwise. Prints a table and writes book/results/bench.json.
+
+CPU seconds of one thread, the median of five runs in which all contenders take turns; one run before, to warm up, is
+not counted. Slow ways are timed on a stated sample of the models and scaled. jax takes part if it is installed. The
+two-core comparison is in wall seconds. With a GPU: W1 with 4,096 models beside the module loop there, wall seconds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+SINGLE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+SINGLE["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+if __name__ == "__main__":
+    os.environ.update(SINGLE)  # before the libraries are loaded
+
+import numpy as np
+import torch
+import workloads
+from sklearn.exceptions import ConvergenceWarning
+from workloads import RidgePaths, cpu_seconds, gemm_peak, w1, w2, wall_seconds
+
+ROOT = Path(__file__).resolve().parents[2]
+REPEATS = 5
+
+
+def medians(contenders, repeats=REPEATS, clock=cpu_seconds):
+    """Median seconds of every contender {name: (work, share)}, scaled by `share`; they take turns."""
+    times = {name: [] for name in contenders}
+    for turn in range(repeats + 1):
+        for name, (work, share) in contenders.items():
+            seconds = clock(work) * share
+            if turn:
+                times[name].append(seconds)
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
+def contenders(sample=8, models=256):
+    """{workload: {way: (work, factor that scales its time to all models)}}."""
+    full, mini, probes, ridge = w1(models), w1(models, batch=64), w2(models), RidgePaths()
+    scale = models / sample
+    ways = {
+        "W1 full batch": {
+            "core": (lambda: full.core(models), 1),
+            "module loop": (lambda: full.loop(sample), scale),
+            "scikit-learn": (lambda: full.sklearn_mlp(sample), scale),
+            "vmap, chunks of 16": (lambda: full.vmap(32), models / 32),
+            "bmm + autograd, chunks of 16": (lambda: full.bmm(32), models / 32),
+        },
+        "W1 minibatch": {
+            "core": (lambda: mini.core(models), 1),
+            "module loop": (lambda: mini.loop(sample), scale),
+            "scikit-learn": (lambda: mini.sklearn_mlp(sample), scale),
+            "vmap, chunks of 64": (lambda: mini.vmap(64, 64), models / 64),
+        },
+        "W2 200 Adam steps": {
+            "core, one logit": (lambda: probes.core(models, one_logit=True), 1),
+            "core, two logits": (lambda: probes.core(models), 1),
+            "module loop": (lambda: probes.loop(sample), scale),
+            "vmap, chunks of 64": (lambda: probes.vmap(64, 64), models / 64),
+        },
+        "W2 to the optimum": {
+            "core, fit_probes": (lambda: probes.core_optimum(models), 1),
+            "scikit-learn": (lambda: probes.sklearn_logistic(models // 4), 4),
+        },
+        "W3": {
+            "core": (ridge.core, 1),
+            "shared Cholesky": (ridge.cholesky, 1),
+            "shared Cholesky, smaller side": (lambda: ridge.cholesky(smaller=True), 1),
+            "scikit-learn, all teachers": (ridge.sklearn_multi, 1),
+            "scikit-learn, fit by fit": (lambda: ridge.sklearn_each(64), 64),
+        },
+    }
+    try:
+        for name, probe, chunk in (
+            ("W1 full batch", full, 16),
+            ("W1 minibatch", mini, 64),
+            ("W2 200 Adam steps", probes, 64),
+        ):
+            run = probe.jax(chunk)
+            ways[name][f"jax, chunks of {chunk}"] = (lambda run=run: run(64), models / 64)
+    except ImportError:
+        print("jax is not installed: no row for it", file=sys.stderr)
+    return ways, {"W1 full batch": full.flops, "W1 minibatch": mini.flops, "W2 200 Adam steps": probes.flops}
+
+
+def growth():
+    """Seconds of the core as one size grows, {what: [[size, seconds], ...]}."""
+    sizes = {
+        "models (W1)": ([32, 64, 128, 256, 512], lambda k: w1(k).core(k)),
+        "width (W1, 64 models)": ([16, 32, 64, 128, 256], lambda k: w1(64, width=k).core(64)),
+        "penalties (W3)": ([1, 4, 16, 64, 256], lambda k: RidgePaths(lambdas=k).core()),
+        "teachers (W3)": ([128, 512, 2048, 8192], lambda k: RidgePaths(teachers=k).core()),
+    }
+    result = {}
+    for what, (values, work) in sizes.items():
+        prepared = {str(k): (lambda k=k, work=work: work(k), 1) for k in values}
+        times = medians(prepared, 3)
+        result[what] = [[k, times[str(k)]] for k in values]
+    return result
+
+
+def two_cores(models=256):
+    """Wall seconds of W1 on one thread and with two chunks at a time."""
+    full = w1(models)
+    ways = {str(k): (lambda k=k: full.core(models, threads=k), 1) for k in (1, 2)}
+    return medians(ways, 3, wall_seconds)
+
+
+def gpu(models=4096, sample=16):
+    """Wall seconds of W1 on the GPU."""
+    probe = w1(models, device="cuda")
+
+    def timed(work):
+        def run():
+            work()
+            torch.cuda.synchronize()
+
+        return run
+
+    return {
+        "device": torch.cuda.get_device_name(),
+        "models": models,
+        **medians(
+            {
+                "core": (timed(lambda: probe.core(models)), 1),
+                "module loop": (timed(lambda: probe.loop(sample)), models / sample),
+            },
+            clock=wall_seconds,
+        ),
+    }
+
+
+def provenance():
+    """What it was measured on."""
+    versions = {}
+    for package in ("torch", "numpy", "scikit-learn", "jax"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    python = platform.python_version()
+    seen = {"date": date.today().isoformat(), "commit": commit, "cpu": cpu, "cores": os.cpu_count(), "python": python}
+    return seen | {"versions": versions, "repeats": REPEATS}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "book/results/bench.json")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps is fixed: they all say so
+    result = {"provenance": provenance(), "peak_gflops": {"float32": gemm_peak(), "float64": gemm_peak(np.float64)}}
+    ways, flops = contenders()
+    result["flops"], result["seconds"] = flops, {}
+    for workload, entries in ways.items():
+        result["seconds"][workload] = times = medians(entries)
+        first = next(iter(times.values()))
+        print(f"\n{workload}")
+        for way, seconds in times.items():
+            share = (
+                f"{flops[workload] / seconds / 1e9 / result['peak_gflops']['float32']:6.0%}"
+                if workload in flops
+                else ""
+            )
+            print(f"  {way:32s} {seconds:9.2f} s  {seconds / first:8.1f} x {share}", flush=True)
+    result["two_cores"], result["growth"] = two_cores(), growth()
+    result["gpu"] = gpu() if torch.cuda.is_available() else None
+    print("\ntwo cores, wall seconds", result["two_cores"], "\ngrowth", json.dumps(result["growth"]))
+    print("GPU", result["gpu"] or "not at hand: not measured")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
