@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
 
-.PHONY: help book test serve lab reproduce shots lint clean
+.PHONY: help book test serve lab reproduce shots bench lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20

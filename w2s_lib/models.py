@@ -6,7 +6,6 @@ The layout is class-first: weights (models, out, in), activations and logits (mo
 runs along a short axis with the inputs contiguous behind it, and each layer is one batched matrix product. Inputs are
 shared by all models, (inputs, features), and never copied, or each model has its own, (models, inputs, features). On
 shared inputs the first layer of all models is one product, (models out, features) x (features, inputs).
-A column of ones is appended to the inputs, so that the first bias is a column of the first weight matrix.
 """
 
 from __future__ import annotations
@@ -73,18 +72,13 @@ class Models:
         layers : go only through so many layers and return activations (the features that a frozen layer makes)
         """
         with torch.no_grad():
-            X1 = with_ones(inputs(X, self.weights[0], "X"))
-            require(
-                X1.shape[-1] == self.weights[0].shape[2] + 1,
-                "X",
-                f"has {X1.shape[-1] - 1} features, the models need {self.weights[0].shape[2]}",
-            )
-            pairs = list(zip(self.weights, self.biases))[:layers]
-            first = torch.cat([pairs[0][0], pairs[0][1][:, :, None]], 2)
-            out = forward([(first, None)] + [(W, b[:, :, None]) for W, b in pairs[1:]], X1, self.network.activation)
-            if layers is not None and layers < len(self.weights):
-                return ACTIVATIONS[self.network.activation][0](out[-1]).mT
-            return (two_logits(out[-1]) if self.network.one_logit else out[-1]).mT
+            X, d = inputs(X, self.weights[0], "X"), self.weights[0].shape[2]
+            require(X.shape[-1] == d, "X", f"has {X.shape[-1]} features, the models need {d}")
+            pairs = [(W, b[:, :, None]) for W, b in zip(self.weights[:layers], self.biases)]
+            out = forward(pairs, X, self.network.activation)[-1]
+            if len(pairs) < len(self.weights):
+                return ACTIVATIONS[self.network.activation][0](out).mT
+            return (two_logits(out) if self.network.one_logit else out).mT
 
     def module(self, model):
         """Model number `model` as a torch.nn.Sequential with copies of its parameters."""
@@ -134,53 +128,45 @@ def inputs(X, like, name):
     return X
 
 
-def with_ones(X):
-    """X with a last column of ones."""
-    return torch.cat([X, X.new_ones(*X.shape[:-1], 1)], -1)
-
-
 def two_logits(z):
     """(..., 1, inputs) -> (..., 2, inputs): the logits (0, z)."""
     return torch.cat([torch.zeros_like(z), z], -2)
 
 
-def forward(layers, X1, activation, buffers=None):
+def forward(layers, X, activation, buffers=None):
     """Activations of all layers, [(models, units, inputs), ...]; the last are logits.
 
-    layers  : [(W with the bias as last column, None), (W, b (models, units, 1)), ...]
-    X1      : inputs with a column of ones, (inputs, features + 1) or (models, inputs, features + 1)
+    layers  : [(W (models, out, in), b (models, out, 1)), ...]
+    X       : (inputs, features), or (models, inputs, features)
     buffers : tensors to write into, one a layer, or None
     """
     act, _ = ACTIVATIONS[activation]
-    W = layers[0][0]
-    E, out, _ = W.shape
-    A = buffers[0] if buffers else W.new_empty(E, out, X1.shape[-2])
-    if X1.ndim == 2:
-        torch.mm(W.view(E * out, -1), X1.T, out=A.view(E * out, -1))  # all models in one product
-    else:
-        torch.bmm(W, X1.mT, out=A)
-    activations = [A]
-    for i, (W, b) in enumerate(layers[1:], 1):
-        act(activations[-1])
-        activations.append(torch.baddbmm(b, W, activations[-1], out=buffers[i] if buffers else None))
-    return activations
+    buffers = buffers or [W.new_empty(*W.shape[:2], X.shape[-2]) for W, _ in layers]
+    for i, (A, (W, b)) in enumerate(zip(buffers, layers)):
+        if i:
+            torch.baddbmm(b, W, act(buffers[i - 1]), out=A)
+        elif X.ndim == 3:
+            torch.baddbmm(b, W, X.mT, out=A)
+        else:  # all models in one product
+            torch.addmm(b.reshape(-1, 1), W.reshape(-1, W.shape[2]), X.T, out=A.view(-1, len(X)))
+    return buffers
 
 
-def backward(layers, gradients, X1, activations, R, activation, deltas):
+def backward(layers, gradients, X, activations, R, activation, deltas):
     """Write the gradients of the parameters, given R = d objective / d logits, (models, classes, inputs).
 
     gradients : tensors of the shapes of `layers`
     deltas    : buffers of the shapes of the hidden activations
     """
     _, derivative = ACTIVATIONS[activation]
-    for i in range(len(layers) - 1, 0, -1):
-        below = activations[i - 1]
-        torch.bmm(R, below.mT, out=gradients[i][0])
-        torch.sum(R, 2, keepdim=True, out=gradients[i][1])
-        R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
-        derivative(R, below)
-    G = gradients[0][0]
-    if X1.ndim == 2:
-        torch.mm(R.reshape(-1, R.shape[2]), X1, out=G.view(-1, G.shape[2]))
-    else:
-        torch.bmm(R, X1, out=G)
+    for i in range(len(layers) - 1, -1, -1):
+        G, g = gradients[i]
+        torch.sum(R, 2, keepdim=True, out=g)
+        if i:
+            torch.bmm(R, activations[i - 1].mT, out=G)
+            R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
+            derivative(R, activations[i - 1])
+        elif X.ndim == 3:
+            torch.bmm(R, X, out=G)
+        else:
+            torch.mm(R.reshape(-1, R.shape[2]), X, out=G.view(-1, G.shape[2]))

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from .estimates import require
 from .losses import CE, Loss, Squared
-from .models import Models, Network, backward, forward, initialise, inputs, two_logits, with_ones
+from .models import Models, Network, backward, forward, initialise, inputs, two_logits
 
 
 @dataclass(frozen=True)
@@ -219,19 +219,16 @@ class _Chunk:
         net, frozen, E = models.network, models.network.frozen, len(models)
         self.call, self.net = call, net
         X, Q, w = data.of(rows) if call.batch else data.own_rows(rows)
-        self.behind_frozen = lambda X: with_ones(models.logits(X, layers=frozen) if frozen else X)
-        self.X1 = self.behind_frozen(X)
-        n = self.X1.shape[-2]
+        self.behind_frozen = lambda X: models.logits(X, layers=frozen).contiguous() if frozen else X
+        self.X = self.behind_frozen(X)
+        n = self.X.shape[-2]
         size = call.batch or n
         self.labels = call.loss.prepare(Q, -2, None if w is None else w > 0) if isinstance(call.loss, Loss) else (Q,)
         # what an example counts in the gradient; a batch stands for all n
         self.scale = 1 / size if w is None else (w / w.sum(1, keepdim=True) * (n / size))[:, None]
 
-        tensors, is_weight = [], []
-        for i, (W, b) in enumerate(zip(models.weights[frozen:], models.biases[frozen:])):
-            tensors += [torch.cat([W, b[:, :, None]], 2)] if i == 0 else [W, b[:, :, None]]
-            is_weight += [torch.ones_like(x) for x in tensors[len(is_weight) :]]
-            is_weight[-1][:, :, -1] = 0
+        tensors = [x for W, b in zip(models.weights[frozen:], models.biases[frozen:]) for x in (W, b[:, :, None])]
+        is_weight = [torch.full_like(x, i % 2 == 0) for i, x in enumerate(tensors)]
         self.shapes = [x.shape for x in tensors]
         self.p, is_weight = (torch.cat([x.reshape(-1) for x in xs]) for xs in (tensors, is_weight))
         self.g = torch.zeros_like(self.p)
@@ -239,16 +236,16 @@ class _Chunk:
         units = [W.shape[1] for W, _ in self.layers]
         self.buffers = [self.p.new_empty(E, h, size) for h in units]
         self.deltas = [self.p.new_empty(E, h, size) for h in units[:-1]]
-        self.mask = None if data.mask is None or frozen else with_ones(data.mask[rows].to(X))[:, None]
+        self.mask = None if data.mask is None or frozen else data.mask[rows].to(X)[:, None]
         self.lr, l2, decay = self.spread(call.lr[rows]), self.spread(call.l2[rows]), call.optimizer.weight_decay
         self.keep = 1 - self.lr * decay * is_weight if decay else None
         self.l2 = l2 * is_weight if torch.is_tensor(l2) or l2 else None
         self.state = call.optimizer.state(self.p)
 
     def views(self, flat):
-        """[(W, b), ...] into a flat tensor; the first layer is (W with the bias as last column, None)."""
+        """[(W, b), ...] of a flat tensor."""
         tensors = [x.view(shape) for x, shape in zip(flat.split([s.numel() for s in self.shapes]), self.shapes)]
-        return [(tensors[0], None), *zip(tensors[1::2], tensors[2::2])]
+        return list(zip(tensors[::2], tensors[1::2]))
 
     def spread(self, values):
         """The number that all models share, or a tensor like p with each model's number at its parameters."""
@@ -258,14 +255,14 @@ class _Chunk:
 
     def step(self, t, rows=None):
         """Step t = 1, 2, ... on the batch `rows`, (inputs,) or (models, inputs); None: all inputs."""
-        X1, labels, scale = self.X1, self.labels, self.scale
+        X, labels, scale = self.X, self.labels, self.scale
         if rows is not None:
-            X1 = X1[rows] if X1.ndim == 2 else _take(X1.mT, rows).mT
+            X = X[rows] if X.ndim == 2 else _take(X.mT, rows).mT
             labels = tuple(_take(x, rows) for x in labels)
             scale = _take(scale, rows) if torch.is_tensor(scale) else scale
-        activations = forward(self.layers, X1, self.net.activation, self.buffers)
+        activations = forward(self.layers, X, self.net.activation, self.buffers)
         R = _logit_gradient(self.call.loss, activations[-1], labels, t - 1, self.net.one_logit).mul_(scale)
-        backward(self.layers, self.gradients, X1, activations, R, self.net.activation, self.deltas)
+        backward(self.layers, self.gradients, X, activations, R, self.net.activation, self.deltas)
         if self.mask is not None:
             self.gradients[0][0].mul_(self.mask)
         if self.l2 is not None:
@@ -298,9 +295,9 @@ class _Chunk:
 
         return replay
 
-    def logits(self, X1):
+    def logits(self, X):
         """Logits on inputs that went through `behind_frozen`; class-first."""
-        z = forward(self.layers, X1, self.net.activation)[-1]
+        z = forward(self.layers, X, self.net.activation)[-1]
         return two_logits(z) if self.net.one_logit else z
 
     def bad(self):
@@ -309,10 +306,9 @@ class _Chunk:
 
     def trained(self, models):
         """`models` with the parameters p."""
-        frozen, ((first, _), *rest) = self.net.frozen, self.views(self.p.clone())
-        weights = (*models.weights[:frozen], first[:, :, :-1], *(W for W, _ in rest))
-        biases = (*models.biases[:frozen], first[:, :, -1], *(b[:, :, 0] for _, b in rest))
-        return Models(self.net, weights, biases)
+        new = self.views(self.p.clone())
+        weights = (*models.weights[: self.net.frozen], *(W for W, _ in new))
+        return Models(self.net, weights, (*models.biases[: self.net.frozen], *(b[:, :, 0] for _, b in new)))
 
 
 class _Stopper:
@@ -320,7 +316,7 @@ class _Stopper:
 
     def __init__(self, chunk, held_out, rows):
         X, self.Q, self.w = held_out.of(rows)
-        self.chunk, self.early, self.X1 = chunk, chunk.call.early_stopping, chunk.behind_frozen(X)
+        self.chunk, self.early, self.X = chunk, chunk.call.early_stopping, chunk.behind_frozen(X)
         E, like = len(chunk.layers[0][0]), {"device": chunk.p.device}
         self.step, self.waited = (torch.zeros(E, dtype=torch.long, **like) for _ in range(2))
         self.best, self.kept = torch.full((E,), torch.inf, dtype=chunk.p.dtype, **like), chunk.p.clone()
@@ -328,7 +324,7 @@ class _Stopper:
 
     def done(self, step):
         """Look at the validation loss; True when no model improves any more."""
-        z, loss = self.chunk.logits(self.X1), self.early.loss or self.chunk.call.loss
+        z, loss = self.chunk.logits(self.X), self.early.loss or self.chunk.call.loss
         Q = self.Q.expand_as(z)
         each = loss(z, Q, axis=-2) if isinstance(loss, Loss) else loss(z.mT, Q.mT)
         value = each.mean(1) if self.w is None else (each * self.w).sum(1) / self.w.sum(1)
@@ -338,8 +334,7 @@ class _Stopper:
         self.waited = torch.where(better, 0, self.waited + 1)
         for kept, new in zip(self.chunk.views(self.kept), self.chunk.layers):
             for old, now in zip(kept, new):
-                if now is not None:
-                    old[better] = now[better]
+                old[better] = now[better]
         return bool((self.waited >= self.early.patience).all())
 
 
@@ -470,7 +465,8 @@ def train(
     bar = tqdm(total=len(chunks) * steps, disable=not compute.progress, unit="step")
     with _cores(compute.threads), bar, ThreadPoolExecutor(compute.threads) as pool:
         try:
-            parts = list(pool.map(lambda rows: _train_chunk(start[rows], data, rows, call, bar, stop), chunks))
+            run = map if compute.threads == 1 else pool.map
+            parts = list(run(lambda rows: _train_chunk(start[rows], data, rows, call, bar, stop), chunks))
         finally:
             stop.set()  # where one thread fails, the others end at their next step
 
@@ -543,11 +539,11 @@ def _fit_probes(data, rows, l2, one_metric, tol, max_steps):
     E, C, (n, d) = rows.stop - rows.start, Q.shape[1], (X.shape[-2], X.shape[-1] + 1)
     binary = C == 2
     Q, outputs = (Q[:, 1:], 1) if binary else (Q, C)
-    X1, shared = with_ones(X), X.ndim == 2
+    X1, shared = torch.cat([X, X.new_ones(*X.shape[:-1], 1)], -1), X.ndim == 2  # the bias is a feature that all see
     l2 = l2[rows].to(X)[:, None, None] / (2 if binary else 1)
     penalty = l2.expand(E, 1, d).clone()
     penalty[:, :, -1] = 0  # the bias is not penalised
-    seen = None if data.mask is None else with_ones(data.mask[rows].to(X))[:, None]  # (E, 1, d)
+    seen = None if data.mask is None else torch.nn.functional.pad(data.mask[rows].to(X), (0, 1), value=1.0)[:, None]
     if one_metric:
         bound = X1.T @ X1
     else:
