@@ -1,17 +1,156 @@
-"""Experiments that several chapters share. So far: the half-blind teacher, the running example of the book."""
+"""The store that keeps results, and experiments that several chapters share.
+
+A sweep is a function `cell(config) -> {name: array}` and a list of frozen dataclasses. Each cell becomes one small .npz
+file, written under another name and then renamed, so that it is there whole or not at all; a sweep that was killed goes
+on where it stood. A file's name says which config, data and code it is of. Nothing is pickled into it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
+from tqdm.auto import tqdm
 
+from . import bregman, data, estimates, ledger, losses, models, ridge, train
 from .data import load_images
 from .estimates import require, to_numpy
 from .ledger import one_hot
 from .train import fit_probes
+
+CORE = (bregman, data, estimates, ledger, losses, models, ridge, train)
+
+
+def grid(config, **axes):
+    """All combinations: grid(Config(), width=[1, 2], seed=range(3)) is a list of six configs."""
+    return [replace(config, **dict(zip(axes, values))) for values in itertools.product(*axes.values())]
+
+
+def digest(*things):
+    """Hash (16 hex digits) of arrays (values, shape, dtype), and of anything that JSON can write, dataclasses too."""
+    total = hashlib.sha256()
+    for thing in things:
+        if hasattr(thing, "detach") or isinstance(thing, np.ndarray):
+            x = np.ascontiguousarray(thing.detach().cpu().numpy() if hasattr(thing, "detach") else thing)
+            total.update(f"{x.dtype}{x.shape}".encode() + x.tobytes())
+        else:
+            kind = type(thing).__qualname__ if hasattr(thing, "__dataclass_fields__") else ""
+            plain = asdict(thing) if kind else thing
+            total.update((kind + json.dumps(plain, sort_keys=True, default=lambda x: x.item())).encode())
+    return total.hexdigest()[:16]
+
+
+def code_digest(*code):
+    """Hash of the source of modules or functions, which comments and docstrings do not change."""
+    total = hashlib.sha256()
+    for part in code:
+        tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(part)))
+        for node in ast.walk(tree):
+            first = node.body[:1] if isinstance(getattr(node, "body", None), list) else []
+            if first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant):
+                first[0].value.value = ""  # a docstring
+        total.update(ast.dump(tree).encode())
+    return total.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder with one file a finished cell of a sweep.
+
+    cell   : function of a config that returns {name: number, string or array}; importable, or defined in the notebook
+    folder : where the files are; made if absent
+    data   : hash of the data that the cells use (`digest(X, y)`), or a name with a version
+    code   : modules or functions that matter beside `cell` and the library's mathematics and training
+    Files of another version of code or data in the folder are refused with a ValueError, never mixed in.
+    """
+
+    cell: object
+    folder: Path | str
+    data: str = ""
+    code: tuple = ()
+    version: str = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "version", digest(code_digest(self.cell, *self.code, *CORE), self.data))
+
+    def path(self, config):
+        """The file of a cell, there or not."""
+        return self.folder / f"{digest(config)}-{self.version}.npz"
+
+    def check(self):
+        """Raise ValueError if the folder holds cells of another version."""
+        others = [f.name for f in self.folder.glob("*.npz") if not f.stem.endswith(f"-{self.version}")]
+        what = f"{self.folder} holds {len(others)} cells of other code or data (such as {others[:1]})"
+        require(not others, "folder", f"{what}; move them away, or use a new folder")
+
+    def sweep(self, configs, *, jobs=None, progress=True):
+        """Compute the cells that are missing; returns the results of all, in order.
+
+        jobs : processes; None: joblib's default, 1, or what the surrounding `joblib.parallel_config` says. Under
+               `parallel_config(backend="dask")` the cells go to a cluster; workers must see the same folder
+        A cell that fails ends the sweep; what was finished is kept.
+        """
+        configs = list(configs)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.check()
+        for left in self.folder.glob(".*.tmp"):  # of a process that was killed
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink(missing_ok=True)
+        paths = {self.path(c): c for c in configs}
+        missing = [c for path, c in paths.items() if not path.exists()]
+        work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        tasks = work(joblib.delayed(self.compute)(c) for c in missing)
+        bar = {"total": len(paths), "initial": len(paths) - len(missing), "unit": "cell", "disable": not progress}
+        for _ in tqdm(tasks, **bar) if missing else ():
+            pass
+        return [self.load(c) for c in configs]
+
+    def compute(self, config):
+        """Compute and keep one cell, unless it is there."""
+        path = self.path(config)
+        if path.exists():
+            return
+        try:
+            result = self.cell(config)
+        except Exception as error:
+            raise RuntimeError(f"the cell {config} failed: {error}") from error
+        arrays = {
+            name: x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for name, x in result.items()
+        }
+        for name, x in arrays.items():
+            require(x.dtype != object and name != "about", name, "must be a number, a string or an array of these")
+        about = {"config": asdict(config), "data": self.data, "version": self.version}
+        about = json.dumps(about, default=lambda x: x.item())
+        temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, about=np.asarray(about), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def load(self, config):
+        """The result of a cell, {name: array}. FileNotFoundError if it is missing, ValueError if it is damaged."""
+        path = self.path(config)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files if name != "about"}
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no cell {config} in {self.folder}; run the sweep") from None
+        except Exception as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it and run the sweep again") from error
 
 
 @dataclass(frozen=True)
