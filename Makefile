@@ -28,7 +28,7 @@ reproduce: book  ## re-run the executed notebooks and compare every output with 
 shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and of the README
 	$(BIN)/python tests/shots.py
 
-bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/results/bench.json
+bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/_data/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
 
 lint: .venv/ready  ## ruff

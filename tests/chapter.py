@@ -23,10 +23,10 @@ FENCE = re.compile(r"(?:\{(?P<directive>[\w:-]+)\}|(?P<language>[\w-]*))\s*(?P<a
 
 
 def course():
-    """Sources of the part "The course" of _toc.yml, in order."""
+    """Sources of the parts "The course" and "Appendices" of _toc.yml, in order."""
     parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
-    (course,) = (part for part in parts if part["caption"] == "The course")
-    return [ROOT / f"{chapter['file']}.md" for chapter in course["chapters"]]
+    files = [c["file"] for part in parts if part["caption"] in ("The course", "Appendices") for c in part["chapters"]]
+    return [ROOT / f"{file}.md" for file in files]
 
 
 @dataclass(frozen=True)

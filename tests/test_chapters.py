@@ -1,6 +1,7 @@
 """nbval runs the chapters when pytest collects book/; here we make sure that it would notice, and play with each."""
 
 import ast
+import linecache
 import re
 import shutil
 import subprocess
@@ -114,11 +115,12 @@ class Run:
 
 def execute(source, names):
     """Run a cell as Jupyter does; the value of its last line, if that is an expression."""
-    tree, value = ast.parse(source), None
+    tree, value, name = ast.parse(source), None, f"<cell {hash(source)}>"
+    linecache.cache[name] = len(source), None, source.splitlines(True), name  # as in a notebook, the source is at hand
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<cell>", "exec"), names)
+    exec(compile(tree, name, "exec"), names)
     if last:
-        value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
+        value = eval(compile(ast.Expression(last.value), name, "eval"), names)
     return value
 
 
@@ -127,6 +129,7 @@ def run(request):
     plt.switch_backend("Agg")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plt, "show", lambda *args, **kwargs: None)
+        patch.chdir(request.param.parent)
         yield Run(Chapter(request.param))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from browser import ROOT
 
 from w2s_lib.experiments import Store, code_digest, digest, grid
 
@@ -128,7 +129,6 @@ SWEEP = """
 import sys, time
 from dataclasses import dataclass
 from pathlib import Path
-import joblib
 import numpy as np
 from w2s_lib.experiments import Store, grid
 
@@ -142,14 +142,6 @@ def cell(config):
     time.sleep(0.05)
     (folder / "log").open("a").write(f"{config.seed}\\n")
     return {"draw": np.random.default_rng(config.seed).normal(size=20000)}
-
-def deadly(config):
-    import os, signal
-    mark = folder / "died"
-    if config.seed == 3 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cell(config)
 
 configs = grid(Config(), seed=range(24))
 """
@@ -190,18 +182,28 @@ def test_killed_it_ends_with_the_same_table(tmp_path, jobs, kills):
 
 
 def test_a_cluster_survives_the_death_of_a_worker(tmp_path):
-    """The recipe of the book: the same call under joblib's dask back end; one of two worker processes is killed."""
-    text = """
-    if __name__ == "__main__":
-        from dask.distributed import Client, LocalCluster
-        cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
-        with cluster, Client(cluster):
-            with joblib.parallel_config(backend="dask"):
-                results = Store(deadly, folder / "cells", code=(cell,)).sweep(configs, progress=False)
-        assert len(results) == 24
-    """
-    subprocess.run(script(tmp_path, text), check=True, timeout=180)
-    assert (tmp_path / "died").exists()
-    done = [int(line) for line in (tmp_path / "log").read_text().split()]
-    assert sorted(done) == list(range(24))
-    assert len(list((tmp_path / "cells").glob("*.npz"))) == 24
+    """The recipe of the book, run as it is printed there, but for a cell that kills its worker once."""
+    recipe = (ROOT / "book/recipes/cluster.py").read_text()
+    old = "def cell(config):\n"
+    assert recipe.count(old) == 1
+    deadly = """import os, signal
+from pathlib import Path
+
+def cell(config):
+    mark = Path(sys.argv[1]) / "died"
+    if config.teacher_labels == 60 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with (Path(sys.argv[1]) / "log").open("a") as log:
+        log.write(f"{config.teacher_labels} {config.l2}\\n")
+"""
+    script = tmp_path / "cluster.py"
+    script.write_text(recipe.replace(old, deadly).replace("Store(cell, folder)", 'Store(cell, folder + "/cells")'))
+    (tmp_path / "cells").mkdir()
+    command = [sys.executable, str(script), str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "died").exists() and run.stdout.count("accuracy gain") == 6
+    computed = (tmp_path / "log").read_text().split("\n")[:-1]
+    assert len(computed) == len(set(computed)) == 6  # none twice
+    assert len(list((tmp_path / "cells").glob("*.npz"))) == 6

@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import os
+import textwrap
 import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
@@ -56,7 +57,10 @@ def code_digest(*code):
     """Hash of the source of modules or functions, which comments and docstrings do not change."""
     total = hashlib.sha256()
     for part in code:
-        tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(part)))
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"code: no source of {part}; define it with def, in a file or a notebook") from error
         for node in ast.walk(tree):
             first = node.body[:1] if isinstance(getattr(node, "body", None), list) else []
             if first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant):

@@ -106,8 +106,9 @@ def sampled_teachers(predictions, n):
     require(0 < n < W.shape[1], "n", f"must leave training and test inputs of {W.shape[1]}")
     F1, F2 = (x.mT / len(W) ** 0.5 for x in (W[:, :n], W[:, n:]))
     if len(W) > 2 * n:
-        basis = decompose_features(F1)  # F1 = U s V': U s, and F2 V = (F2 F1') U / s
-        F1, F2 = basis.U * basis.s, F2 @ basis.V
+        square, U = xp.linalg.eigh(F1 @ F1.mT)
+        scale = xp.sqrt(xp.clip(square, 1e-14 * xp.max(square), None))
+        F1, F2 = U * scale, F2 @ F1.mT @ U / scale
     return Teachers(xp.mean(W, axis=0), F1, F2, xp.mean(W[:, n:] ** 2))
 
 

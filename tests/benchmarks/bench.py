@@ -1,4 +1,4 @@
-"""`make bench`: the training core beside what people use otherwise. Prints a table and writes book/results/bench.json.
+"""`make bench`: the training core beside what people use otherwise. Prints a table and writes book/_data/bench.json.
 
 CPU seconds of one thread, the median of five runs in which all contenders take turns; one run before, to warm up, is
 not counted. Slow ways are timed on a stated sample of the models and scaled. jax takes part if it is installed. The
@@ -90,16 +90,33 @@ def contenders(sample=8, models=256):
 def growth():
     """Seconds of the core as one size grows, {what: [[size, seconds], ...]}."""
     sizes = {
-        "models (W1)": ([32, 64, 128, 256, 512], lambda k: w1(k).core(k)),
-        "width (W1, 64 models)": ([16, 32, 64, 128, 256], lambda k: w1(64, width=k).core(64)),
-        "penalties (W3)": ([1, 4, 16, 64, 256], lambda k: RidgePaths(lambdas=k).core()),
-        "teachers (W3)": ([128, 512, 2048, 8192], lambda k: RidgePaths(teachers=k).core()),
+        "models (W1)": ([32, 64, 128, 256, 512], lambda k: w1(k)),
+        "width (W1, 64 models)": ([16, 32, 64, 128, 256], lambda k: w1(64, width=k)),
+        "penalties (W3)": ([1, 4, 16, 64, 256], lambda k: RidgePaths(lambdas=k)),
+        "teachers (W3)": ([128, 512, 2048, 8192], lambda k: RidgePaths(teachers=k)),
     }
     result = {}
-    for what, (values, work) in sizes.items():
-        prepared = {str(k): (lambda k=k, work=work: work(k), 1) for k in values}
-        times = medians(prepared, 3)
+    for what, (values, make) in sizes.items():
+        ways = {}
+        for k in values:
+            made = make(k)
+            ways[str(k)] = (made.core if isinstance(made, RidgePaths) else lambda made=made: made.core(made.models)), 1
+        times = medians(ways, 3)
         result[what] = [[k, times[str(k)]] for k in values]
+    return result
+
+
+def stacking(models=256):
+    """Seconds for 256 models of W1 and W2 as the core trains k of them at a time: {workload: [[k, seconds], ...]}."""
+    result, sizes = {}, [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    workloads = {"W1 full batch": w1(models), "W1 minibatch": w1(models, batch=64), "W2 200 Adam steps": w2(models)}
+    for name, probe in workloads.items():
+        ways = {}
+        for k in sizes:
+            sample = max(k, 4)
+            ways[str(k)] = (lambda k=k, sample=sample, probe=probe: probe.core(sample, chunk=k), models / sample)
+        times = medians(ways, 3)
+        result[name] = [[k, times[str(k)]] for k in sizes]
     return result
 
 
@@ -175,9 +192,33 @@ def provenance():
     return seen | {"versions": versions, "repeats": REPEATS}
 
 
+def comparison():
+    """All contenders, printed as they finish."""
+    peaks = {"float32": gemm_peak(), "float64": gemm_peak(np.float64)}
+    (ways, flops), seconds = contenders(), {}
+    for workload, entries in ways.items():
+        seconds[workload] = times = medians(entries)
+        first = next(iter(times.values()))
+        print(f"\n{workload}")
+        for way, t in times.items():
+            share = f"{flops[workload] / t / 1e9 / peaks['float32']:6.0%}" if workload in flops else ""
+            print(f"  {way:32s} {t:9.2f} s  {t / first:8.1f} x {share}", flush=True)
+    return {"peak_gflops": peaks, "flops": flops, "seconds": seconds}
+
+
+SECTIONS = {
+    "comparison": comparison,
+    "stacking": lambda: {"seconds": stacking()},
+    "growth": lambda: {"seconds": growth()},
+    "two_cores": lambda: {"wall_seconds": two_cores()},
+    "gpu": lambda: gpu() if torch.cuda.is_available() else None,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "book/results/bench.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "book/_data/bench.json")
+    parser.add_argument("--only", choices=list(SECTIONS), help="measure this section anew, keep the others of the file")
     parser.add_argument("--gate", action="store_true", help="only print the ratios that the tests watch, as JSON")
     arguments = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in SINGLE.items()):  # read when the libraries are loaded
@@ -187,26 +228,11 @@ def main():
     if arguments.gate:
         print(json.dumps({name: [float(x) for x in pair] for name, pair in gate().items()}))
         return
-    result = {"provenance": provenance(), "peak_gflops": {"float32": gemm_peak(), "float64": gemm_peak(np.float64)}}
-    ways, flops = contenders()
-    result["flops"], result["seconds"] = flops, {}
-    for workload, entries in ways.items():
-        result["seconds"][workload] = times = medians(entries)
-        first = next(iter(times.values()))
-        print(f"\n{workload}")
-        for way, seconds in times.items():
-            share = (
-                f"{flops[workload] / seconds / 1e9 / result['peak_gflops']['float32']:6.0%}"
-                if workload in flops
-                else ""
-            )
-            print(f"  {way:32s} {seconds:9.2f} s  {seconds / first:8.1f} x {share}", flush=True)
-    result["two_cores"], result["growth"] = two_cores(), growth()
-    result["gpu"] = gpu() if torch.cuda.is_available() else None
-    print("\ntwo cores, wall seconds", result["two_cores"], "\ngrowth", json.dumps(result["growth"]))
-    print("GPU", result["gpu"] or "not at hand: not measured")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = json.loads(arguments.out.read_text()) if arguments.only else {}
+    for name in [arguments.only] if arguments.only else SECTIONS:
+        result[name] = {"provenance": provenance(), **(SECTIONS[name]() or {})}
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
