@@ -6,12 +6,19 @@ import threading
 from functools import partial
 
 import pytest
+import torch
 from browser import HTML, NO_BROWSER, ROOT, build_book, chromium, find_chromium
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)  # the same examples on every run
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def pytest_report_header():
+    """Tests of the core run on every device present; the report says which those were."""
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device here: not tested on one"
+    return f"devices: cpu; {cuda}"
 
 
 @pytest.fixture(scope="session")

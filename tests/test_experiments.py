@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from w2s_lib.data import load_images
 from w2s_lib.estimates import to_numpy
 from w2s_lib.experiments import HalfBlind, half_blind, half_blind_teachers
-from w2s_lib.train import fit_probes
+from w2s_lib.train import Compute, fit_probes
 
 
 def test_images_are_what_they_say():
@@ -67,6 +67,36 @@ def test_probes_equal_scikit_learn(problem, l2):
         peer = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000)
         peer.fit(X * masks[m], y, sample_weight=weights[m])
         np.testing.assert_allclose(got[m], peer.predict_proba(X * masks[m]), atol=2e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_two_classes_and_a_penalty_a_model(problem, weighted):
+    """Two classes are fitted as one logit; penalties differ between models, or models share one metric."""
+    X, y = problem
+    odd, l2 = y % 2, np.array([0.3, 3.0])
+    weights = np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300)
+    for penalties in (l2, l2[:1].repeat(2)):
+        both = np.stack([weights] * 2) if weighted else None
+        fits = fit_probes(X, np.eye(2)[odd][None].repeat(2, 0), weights=both, l2=penalties, tol=1e-9)
+        for m in range(2):
+            peer = LogisticRegression(C=1 / penalties[m], tol=1e-10, max_iter=10_000)
+            peer.fit(X, odd, sample_weight=weights if weighted else None)
+            # scikit-learn penalises the one logit of two classes, we each class: half of it
+            peer = LogisticRegression(C=2 / penalties[m], tol=1e-10, max_iter=10_000)
+            peer.fit(X, odd, sample_weight=weights if weighted else None)
+            got = fits.logits(X).softmax(-1)[m].numpy()
+            np.testing.assert_allclose(got, peer.predict_proba(X), atol=2e-5)
+
+
+def test_probes_in_chunks_are_the_same(problem):
+    X, y = problem
+    weights = np.random.default_rng(0).multinomial(300, np.full(300, 1 / 300), size=4).astype(float)
+    targets = np.stack([np.eye(10)[y]] * 4)
+    whole = fit_probes(X, targets, weights=weights, tol=1e-8).logits(X)
+    few = fit_probes(X, targets, weights=weights, tol=1e-8, compute=Compute(dtype=torch.float64, memory=3e5)).logits(X)
+    torch.testing.assert_close(few, whole, atol=1e-4, rtol=0)
+    single = fit_probes(X, targets, weights=weights, tol=1e-5, compute=Compute()).logits(X)
+    torch.testing.assert_close(single.double(), whole, atol=0.02, rtol=0)
 
 
 def test_soft_labels_equal_weighted_copies(problem):

@@ -1,5 +1,6 @@
 """The README's examples run as printed; the first is ten lines, and its books balance."""
 
+import json
 import re
 
 from browser import ROOT
@@ -11,7 +12,7 @@ def snippets():
 
 def test_readme_figure():
     names = {}
-    *lines, last = snippets()[1].rstrip().splitlines()
+    *lines, last = snippets()[2].rstrip().splitlines()
     exec("\n".join(lines), names)
     assert eval(last, names).controls["t"][-1] == 5
 
@@ -32,3 +33,18 @@ def test_readme_example(capsys):
     assert book.imbalance < 1e-12
     assert book.gain.interval()[0] > 0
     assert "residual" in capsys.readouterr().out
+
+
+def test_readme_training():
+    names = {}
+    exec(compile(snippets()[1], "README.md", "exec"), names)
+    assert names["logits"].shape == (30, 400, 3)
+
+
+def test_readme_speeds_are_those_of_the_table():
+    """A fifth, a seventeenth: what the committed run of `make bench` measured."""
+    text = (ROOT / "README.md").read_text()
+    seconds = json.loads((ROOT / "book/_data/bench.json").read_text())["comparison"]["seconds"]
+    for work, words, times in (("W1 full batch", "takes a fifth", 5), ("W1 minibatch", "a seventeenth", 17)):
+        assert words in text
+        assert abs(seconds[work]["module loop"] / seconds[work]["core"] - times) < 0.5

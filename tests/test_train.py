@@ -9,7 +9,7 @@ from test_losses import LOSSES
 
 from w2s_lib.losses import CE, SQUARED_LOSS, AuxiliaryConfidence
 from w2s_lib.models import Network, initialise
-from w2s_lib.train import SGD, Adam, Compute, EarlyStopping, train
+from w2s_lib.train import SGD, Adam, Compute, EarlyStopping, _Chunk, train
 
 DOUBLE = Compute(dtype=torch.float64)
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -353,8 +353,16 @@ def test_bad_networks_name_the_field(change):
         Network(**change)
 
 
-def test_cuda_was_tested_or_says_why_not(record_property):
-    """Tests above run on every device present; this one says which those were."""
-    record_property("devices", DEVICES)
-    print("devices tested:", ", ".join(DEVICES), "" if "cuda" in DEVICES else "(no CUDA device here: not tested)")
-    assert DEVICES[0] == "cpu" and ("cuda" in DEVICES) == torch.cuda.is_available()
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD, momentum"])
+def test_a_step_counter_on_the_device_counts_as_a_number_does(name, monkeypatch):
+    """What a CPU can check of the GPU's path: there the step number is a tensor, also for the warm-up of AUX."""
+    X, Q, weights, _ = problem()
+    how = {"steps": 30, "lr": [0.01, 0.02, 0.03], "optimizer": OPTIMIZERS[name][0], "weights": weights, "batch": 20}
+    how |= {"loss": AuxiliaryConfidence(0.5, warmup=20), "compute": DOUBLE}
+    expected, step = train(Network((6,)), X, Q, **how).logits(X), _Chunk.step
+
+    def counted(self, t, rows=None):
+        step(self, torch.tensor(float(t), dtype=torch.float64), rows)
+
+    monkeypatch.setattr(_Chunk, "step", counted)
+    agree(train(Network((6,)), X, Q, **how).logits(X), expected, atol=1e-12)

@@ -131,7 +131,7 @@ class _Data:
     def __init__(self, X, targets, weights, mask, models, compute, simplex=True, allow_empty=False, name=""):
         compute.check()
         self.X = inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), name + "X")
-        Q, w, mask = (None if x is None else torch.as_tensor(x) for x in (targets, weights, mask))
+        Q, w, mask = (None if x is None else torch.as_tensor(x).cpu() for x in (targets, weights, mask))
         Q, n = Q if Q.ndim == 3 else Q[None], self.X.shape[-2]
         shape = f"need real numbers, (inputs, classes) or (models, inputs, classes), got {tuple(Q.shape)}"
         require(Q.ndim == 3 and Q.is_floating_point(), name + "targets", shape)
@@ -156,9 +156,8 @@ class _Data:
             mass = known.sum(1) if w is None else (w.to(known)[:, None] @ known)[:, 0]
             empty = [] if allow_empty else (mass == 0).nonzero().tolist()
             cases = "model {} has no example of class {}".format(*empty[0]) if empty else ""
-            require(
-                not empty, name + "targets", f"{cases} ({len(empty)} such cases); stratify, or pass allow_empty=True"
-            )
+            remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
+            require(not empty, name + "targets", f"{cases} {remedy}")
         self.targets, self.weights, self.mask, self.models, self.simplex = Q, w, mask, E, simplex
 
     def of(self, rows):
@@ -189,9 +188,8 @@ def _take(x, rows):
 
 def _batches(n, batch, seeds, order, device):
     """Batches without end: one permutation of the inputs behind the other, cut into pieces of `batch`."""
-    streams = (
-        [np.random.default_rng([order, 0])] if order is not None else [np.random.default_rng([s, 1]) for s in seeds]
-    )
+    keys = [[order, 0]] if order is not None else [[seed, 1] for seed in seeds]
+    streams = [np.random.default_rng(key) for key in keys]
     left = np.empty((len(streams), 0), dtype=np.int64)
     while True:
         while batch and left.shape[1] < batch:
@@ -273,7 +271,7 @@ class _Chunk:
 
     def graph(self, rows):
         """`step` as one CUDA graph: a function of (t, rows), with t counted on the device; `rows` shows the shape."""
-        t, rows = torch.zeros((), device=self.p.device), None if rows is None else rows.clone()
+        t, rows = torch.zeros((), dtype=torch.float64, device=self.p.device), None if rows is None else rows.clone()
         kept = [(x, x.clone()) for x in (self.p, *self.state)]
         stream = torch.cuda.Stream()  # capture asks for a warm-up on another stream; its effect is undone
         stream.wait_stream(torch.cuda.current_stream())
