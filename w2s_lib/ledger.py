@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from .bregman import KL
 from .estimates import Estimate, as_arrays, common_namespace, crossed_mean, crossed_ratio, require, to_numpy
@@ -58,6 +58,27 @@ def one_hot(labels, classes, name="labels"):
     return np.eye(classes)[y.astype(int)]
 
 
+def _triple(truth, teacher, student, generator, interior=False):
+    """Truth (inputs, outputs), teacher, student, checked, and the leading shape to which the two broadcast."""
+    w, s = generator.prediction(teacher, "teacher"), generator.prediction(student, "student")
+    require(w.ndim >= 2, "teacher", f"need shape (..., inputs, outputs), got {tuple(w.shape)}")
+    require(
+        tuple(s.shape[-2:]) == tuple(w.shape[-2:]),
+        "student",
+        f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {tuple(w.shape[-2:])}; use the same test inputs",
+    )
+    if generator is KL and len(np.shape(truth)) == 1:
+        truth = array_namespace(w).asarray(one_hot(truth, w.shape[-1], "truth"))
+    y = generator.truth(truth, "truth", interior=interior)
+    common_namespace(truth=y, teacher=w, student=s)
+    require(tuple(y.shape) == tuple(w.shape[-2:]), "truth", f"shape {tuple(y.shape)} must be {tuple(w.shape[-2:])}")
+    try:
+        return y, w, s, np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
+    except ValueError as error:
+        shapes = f"leading shape {tuple(s.shape[:-2])} does not broadcast with the teacher's {tuple(w.shape[:-2])}"
+        raise ValueError(f"student: {shapes}") from error
+
+
 def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=None):
     """The ledger of one teacher-student pair or of many, on common inputs.
 
@@ -71,25 +92,10 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
     crossed samples; with one cluster they are over inputs alone.
     Raises ValueError, naming the argument, for NaN, values outside the domain, shapes that do not match.
     """
-    w, s = generator.prediction(teacher, "teacher"), generator.prediction(student, "student")
-    require(w.ndim >= 2, "teacher", f"need shape (..., inputs, outputs), got {tuple(w.shape)}")
-    require(
-        tuple(s.shape[-2:]) == tuple(w.shape[-2:]),
-        "student",
-        f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {tuple(w.shape[-2:])}; use the same test inputs",
-    )
     require(direction in ("F", "R"), "direction", "must be 'F' or 'R'")
-    if generator is KL and len(np.shape(truth)) == 1:
-        truth = array_namespace(w).asarray(one_hot(truth, w.shape[-1], "truth"))
-    y = generator.truth(truth, "truth", interior=direction == "R")
-    xp = common_namespace(truth=y, teacher=w, student=s)
-    require(tuple(y.shape) == tuple(w.shape[-2:]), "truth", f"shape {tuple(y.shape)} must be {tuple(w.shape[-2:])}")
-    try:
-        lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
-    except ValueError as error:
-        shapes = f"leading shape {tuple(s.shape[:-2])} does not broadcast with the teacher's {tuple(w.shape[:-2])}"
-        raise ValueError(f"student: {shapes}") from error
+    y, w, s, lead = _triple(truth, teacher, student, generator, interior=direction == "R")
 
+    xp = array_namespace(w)
     if direction == "F":
         risks = generator.loss(y, w), generator.loss(y, s)
         misfit = generator.divergence(s, w)
@@ -118,6 +124,119 @@ def _shared(teacher, student, lead):
     pad = [(1,) * (len(lead) - len(shape)) + tuple(shape) for shape in (teacher, student)]
     own = [n if n == pad[0][i] == pad[1][i] else 1 for i, n in enumerate(lead)]  # axes along which both sides vary
     return np.broadcast_to(np.arange(int(np.prod(own))).reshape(own), lead)
+
+
+@dataclass(frozen=True)
+class Split:
+    """residual = calibration + thrown away, with crossed standard errors."""
+
+    residual: Estimate
+    calibration: Estimate  # E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>: error about the teacher x error about the truth
+    thrown_away: Estimate  # E Cov(z_w, Y | f_s): what the teacher knew and the student's prediction does not show
+    bins: int
+
+    def __str__(self):
+        rows = ("residual", "calibration", "thrown_away")
+        return "\n".join(f"{row.replace('_', ' '):>13}  {getattr(self, row)}" for row in rows)
+
+
+def split_residual(truth, teacher, student, generator=KL, *, bins=15, groups=None, clusters=None):
+    r"""What the misfit failed to buy (direction F), split exactly and for every generator:
+
+        residual = E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>  +  E Cov(z_w, Y | f_s)
+
+    A student calibrated to the truth, E[Y|f_s] = f_s, or to his teacher in the dual, E[z_w|f_s] = z_s, has no first
+    term. Conditioning on f_s is replaced by bins of it, and the covariance in a bin is that of the differences z_w - z_s and
+    Y - f_s, n_b/(n_b - 1) times: raw z_w and Y would add what varies with f_s inside a bin.
+
+    truth, teacher, student, clusters : as in `ledger`
+    bins   : number of bins: of one output by quantiles, for KL by most probable class and quantiles of its probability
+    groups : (inputs,) or (..., inputs) labels to use instead of bins, for predictions that take few values
+    Raises ValueError as `ledger`; for fewer than two inputs a bin; for several outputs other than KL without `groups`.
+    """
+    y, w, s, lead = _triple(truth, teacher, student, generator)
+    n = y.shape[0]
+    require(groups is not None or 1 <= bins <= n / 2, "bins", f"must lie between 1 and half the number of inputs, {n}")
+    u, v = (to_numpy(x) for x in (generator.dual(w) - generator.dual(s), y - generator.mean(s)))
+    u, v = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, n, x.shape[-1]) for x in (u, v))
+    if groups is None:
+        groups = _bins(to_numpy(generator.mean(s)), bins, generator)
+    groups = np.broadcast_to(groups, (*lead, n)).reshape(-1, n)
+    products = np.empty((len(u), n))
+    for m, labels in enumerate(groups):
+        _, b, count = np.unique(labels, return_inverse=True, return_counts=True)
+        require(count.min() > 1, "groups", "has a bin with a single input; use fewer bins")
+        centred = [x - (np.stack([np.bincount(b, c) for c in x.T], 1) / count[:, None])[b] for x in (u[m], v[m])]
+        products[m] = (centred[0] * centred[1]).sum(1) * (count / (count - 1))[b]
+    residual = (u * v).sum(2)
+    clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
+    parts = [crossed_mean(x, clusters) for x in (residual, residual - products, products)]
+    return Split(*parts, max(len(np.unique(g)) for g in groups))
+
+
+def _bins(mean, bins, generator):
+    """Bin labels (..., inputs) of predictions (..., inputs, outputs) in mean coordinates."""
+    one = mean.shape[-1] == 1
+    require(one or generator is KL, "groups", "are needed for several outputs: no order in which to bin them")
+    top, value = (np.zeros(mean.shape[:-1], int), mean[..., 0]) if one else (mean.argmax(-1), mean.max(-1))
+    labels, n = np.empty(mean.shape[:-1], int), mean.shape[-2]
+    for where in np.ndindex(mean.shape[:-2]):
+        start = 0
+        for c, size in zip(*np.unique(top[where], return_counts=True)):
+            rows = np.flatnonzero(top[where] == c)
+            parts = max(1, min(round(bins * size / n), size // 2))
+            rank = value[where][rows].argsort(kind="stable").argsort(kind="stable")
+            labels[where][rows] = start + rank * parts // size
+            start += parts if size > 1 else 0  # a class with one input joins the next
+    return labels
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The best weight of the teacher in a blend with the student, t, and what the blend would gain."""
+
+    weight: Estimate
+    risk_cut: float  # risk of the student less that of the best blend, on the same inputs: optimistic
+    pair_weight: np.ndarray  # one a pair, in the leading shape
+
+    def __str__(self):
+        return f"best weight of the teacher  {self.weight}"
+
+
+def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
+    r"""t* = argmin_t E D(Y, f_t) with z_t = (1 - t) z_s + t z_w: how much of the teacher to mix back into the student.
+
+    The risk is convex in t, with slope -residual at t = 0. For the squared loss t* = residual/(2 misfit) and gain =
+    misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* > 0: the teacher keeps something that the student lost;
+    t* < 0: move further away from her.
+    truth, teacher, student, clusters : as in `ledger`. The weight is sought in [-10, 10]; its standard error is that of
+    an M-estimator. Raises ValueError as `ledger`; if a student equals his teacher; if no blend in the range is best.
+    """
+    y, w, s, lead = _triple(truth, teacher, student, generator)
+    xp, n = array_namespace(w), y.shape[0]
+    zs, step = generator.dual(s), generator.dual(w) - generator.dual(s)
+
+    def slope(t):  # (pairs, inputs): derivative of the loss of each input
+        t = xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs))
+        each = xp.sum(step * (generator.mean(generator.from_dual(zs + t * step)) - y), axis=-1)
+        return np.broadcast_to(to_numpy(each), (*lead, n)).reshape(-1, n)
+
+    pairs = int(np.prod(lead))
+    require(np.all(np.abs(to_numpy(step)).max((-2, -1)) > 0), "student", "equals the teacher: every blend is the same")
+    low, high = np.full(pairs, -10.0), np.full(pairs, 10.0)
+    ends = np.stack([slope(low).mean(1), slope(high).mean(1)])
+    require(np.all((ends[0] < 0) & (ends[1] > 0)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
+    for _ in range(60):
+        middle = (low + high) / 2
+        falling = slope(middle).mean(1) < 0
+        low, high = np.where(falling, middle, low), np.where(falling, high, middle)
+    t, h = (low + high) / 2, 1e-4
+    curvature = (slope(t + h).mean(1) - slope(t - h).mean(1)) / (2 * h)
+    clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
+    weight = crossed_mean(t[:, None] - slope(t) / curvature[:, None], clusters, value=t.mean())
+    blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
+    cut = to_numpy(generator.loss(y, s)).mean() - to_numpy(generator.loss(y, blend)).mean()
+    return Blend(weight, float(cut), t.reshape(lead))
 
 
 def performance_gap_recovered(teacher, student, ceiling, clusters=None):
