@@ -146,8 +146,8 @@ def split_residual(truth, teacher, student, generator=KL, *, bins=15, groups=Non
         residual = E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>  +  E Cov(z_w, Y | f_s)
 
     A student calibrated to the truth, E[Y|f_s] = f_s, or to his teacher in the dual, E[z_w|f_s] = z_s, has no first
-    term. Conditioning on f_s is replaced by bins of it, and the covariance in a bin is that of the differences z_w - z_s and
-    Y - f_s, n_b/(n_b - 1) times: raw z_w and Y would add what varies with f_s inside a bin.
+    term. f_s is replaced by bins of it, and the covariance in a bin is that of the differences z_w - z_s and Y - f_s,
+    n_b/(n_b - 1) times: raw z_w and Y would add what varies with f_s inside a bin.
 
     truth, teacher, student, clusters : as in `ledger`
     bins   : number of bins: of one output by quantiles, for KL by most probable class and quantiles of its probability
