@@ -216,25 +216,29 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
     xp, n = array_namespace(w), y.shape[0]
     zs, step = generator.dual(s), generator.dual(w) - generator.dual(s)
 
-    def slope(t):  # (pairs, inputs): derivative of the loss of each input
-        t = xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs))
-        each = xp.sum(step * (generator.mean(generator.from_dual(zs + t * step)) - y), axis=-1)
-        return np.broadcast_to(to_numpy(each), (*lead, n)).reshape(-1, n)
+    def at(t):
+        """Blend, and slope and curvature in t of the loss of each input, (pairs, inputs)."""
+        blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
+        each = xp.sum(step * (generator.mean(blend) - y), axis=-1), generator.curvature(blend, step)
+        return blend, *(np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n) for x in each)
 
     pairs = int(np.prod(lead))
     require(np.all(np.abs(to_numpy(step)).max((-2, -1)) > 0), "student", "equals the teacher: every blend is the same")
     low, high = np.full(pairs, -10.0), np.full(pairs, 10.0)
-    ends = np.stack([slope(low).mean(1), slope(high).mean(1)])
+    ends = [at(t)[1].mean(1) for t in (low, high)]
     require(np.all((ends[0] < 0) & (ends[1] > 0)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
-    for _ in range(60):
-        middle = (low + high) / 2
-        falling = slope(middle).mean(1) < 0
-        low, high = np.where(falling, middle, low), np.where(falling, high, middle)
-    t, h = (low + high) / 2, 1e-4
-    curvature = (slope(t + h).mean(1) - slope(t - h).mean(1)) / (2 * h)
+    t = np.zeros(pairs)
+    for _ in range(60):  # Newton's steps, or half of the bracket where they leave it
+        blend, slope, curvature = at(t)
+        down, bend = slope.mean(1), curvature.mean(1)
+        low, high = np.where(down < 0, t, low), np.where(down < 0, high, t)
+        newton = np.divide(down, bend, out=np.full(pairs, np.inf), where=bend > 0)
+        if np.abs(newton).max() < 1e-10:
+            break
+        inside = (t - newton >= low) & (t - newton <= high)
+        t = np.where(inside, t - newton, (low + high) / 2)
     clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
-    weight = crossed_mean(t[:, None] - slope(t) / curvature[:, None], clusters, value=t.mean())
-    blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
+    weight = crossed_mean(t[:, None] - slope / bend[:, None], clusters, value=t.mean())
     cut = to_numpy(generator.loss(y, s)).mean() - to_numpy(generator.loss(y, blend)).mean()
     return Blend(weight, float(cut), t.reshape(lead))
 
