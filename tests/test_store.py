@@ -104,6 +104,8 @@ def test_digests_see_values_types_and_names():
     assert digest(x) != digest(x.astype(np.float32)) != digest(x + 1)
     assert digest(Config(seed=1)) != digest(Config(seed=2))
     assert digest(Config(width=np.int64(1))) == digest(Config())
+    with pytest.raises(ValueError, match=r"^config: .* cannot be written as JSON"):
+        digest(Config(name=object()))
 
 
 def test_errors_name_the_cell_and_lose_nothing(tmp_path):

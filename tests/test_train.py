@@ -48,7 +48,7 @@ def problem(classes=3, seed=0):
 def loop(network, X, Q, *, steps, lr, optimizer, loss=CE, l2=0.0, weights=None, mask=None, batches=None, start=None):
     """One torch.nn.Sequential after the other, autograd, torch.optim: the slow, obvious way. Logits on X."""
     X, Q = torch.as_tensor(X), torch.as_tensor(Q)
-    start = start or initialise(network, d, Q.shape[2], range(models), mask=mask, dtype=torch.float64)
+    start = start or initialise(network, d, Q.shape[2], range(models), dtype=torch.float64)
     lr, l2 = np.broadcast_to(lr, models), np.broadcast_to(l2, models)
     results = []
     for m in range(models):
@@ -273,6 +273,43 @@ def test_a_model_that_diverges_does_not_take_the_others_along():
     agree(run.logits(X)[[0, 2]], train(Network(), X, Q, lr=0.1, **how).logits(X)[[0, 2]], atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_warm_start_goes_on_and_obeys_the_mask(frozen):
+    X, Q, _, mask = problem()
+    how, network = {"lr": 0.05, "optimizer": SGD(), "compute": DOUBLE}, Network((6,), frozen=frozen)
+    half = train(network, X, Q, steps=10, **how)
+    whole = train(network, X, Q, steps=20, **how)
+    agree(train(network, X, Q, steps=10, start=half.models, **how).logits(X), whole.logits(X))
+    masked = train(network, X, Q, steps=10, start=half.models, mask=mask, **how)
+    assert not (masked.models.weights[0] * (1 - torch.as_tensor(mask)[:, None])).any()
+    agree(masked.logits(X * mask[:, None]), masked.logits(X))
+
+
+def test_a_model_is_the_same_alone_and_in_company():
+    """All at once: own inputs and batches, masks, weights, early stopping, snapshots, two threads, one logit."""
+    rng = np.random.default_rng(0)
+    E, k = 5, 12
+    X, held = rng.normal(size=(E, n, d)), rng.normal(size=(E, k, d))
+    Q, validation = rng.dirichlet(np.ones(2), size=(E, n)), rng.dirichlet(np.ones(2), size=(E, k))
+    weights, mask = rng.multinomial(n, np.full(n, 1 / n), size=E).astype(float), rng.integers(0, 2, (E, d)) * 1.0
+    lr, l2 = rng.uniform(0.01, 0.05, E), rng.uniform(0, 0.1, E)
+    network = Network((6, 4), activation="tanh", frozen=1, one_logit=True)
+
+    def fit(rows, **compute):
+        stop = EarlyStopping(held[rows], validation[rows], every=5, patience=2)
+        own = {"weights": weights[rows], "mask": mask[rows], "lr": lr[rows], "l2": l2[rows], "early_stopping": stop}
+        own |= {"seeds": np.arange(E)[rows], "snapshots": (held[rows], [0, 7]), "loss": LOSSES["CACE, quantile"]}
+        settings = {"steps": 60, "batch": 11, "order": None, "compute": replace(DOUBLE, **compute)}
+        return train(network, X[rows], Q[rows], **own, **settings)
+
+    together = fit(slice(None), threads=2, chunk=2)
+    for m in range(E):
+        alone = fit([m])
+        agree(alone.logits(held[[m]])[0], together.logits(held)[m])
+        agree(alone.snapshots[:, 0], together.snapshots[:, m])
+        assert alone.best_step[0] == together.best_step[m]
+
+
 def test_models_pick_convert_and_show_features():
     X, Q, _, _ = problem()
     run = train(Network((6,), frozen=1, init="normal"), X, Q, steps=5, lr=0.1, compute=DOUBLE)
@@ -332,6 +369,8 @@ NAN = np.full((n, d), np.nan)
         ({"start": initialise(Network((4,)), d, 3, range(3))}, "start"),
         ({"network": Network(one_logit=True)}, "one_logit"),
         ({"snapshots": (np.zeros((2, d)), [11])}, "snapshots"),
+        ({"snapshots": (np.zeros((2, d + 1)), [1])}, "snapshots"),
+        ({"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 4)) / 4)}, "early_stopping.targets"),
         ({"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 3)))}, "early_stopping.targets"),
         ({"early_stopping": EarlyStopping(np.zeros((2, d + 1)), np.ones((2, 3)) / 3)}, "early_stopping.X"),
         ({"loss": lambda z, q: z.sum()}, "loss"),

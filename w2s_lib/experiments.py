@@ -48,9 +48,19 @@ def digest(*things):
             total.update(f"{x.dtype}{x.shape}".encode() + x.tobytes())
         else:
             kind = type(thing).__qualname__ if hasattr(thing, "__dataclass_fields__") else ""
-            plain = asdict(thing) if kind else thing
-            total.update((kind + json.dumps(plain, sort_keys=True, default=lambda x: x.item())).encode())
+            total.update((kind + _json(asdict(thing) if kind else thing)).encode())
     return total.hexdigest()[:16]
+
+
+def _json(thing):
+    def plain(x):
+        if hasattr(x, "tolist"):
+            return x.tolist()
+        raise ValueError(
+            f"config: {x!r} cannot be written as JSON; use numbers, strings, None, tuples or arrays of these"
+        )
+
+    return json.dumps(thing, sort_keys=True, default=plain)
 
 
 def code_digest(*code):
@@ -136,8 +146,7 @@ class Store:
         }
         for name, x in arrays.items():
             require(x.dtype != object and name != "about", name, "must be a number, a string or an array of these")
-        about = {"config": asdict(config), "data": self.data, "version": self.version}
-        about = json.dumps(about, default=lambda x: x.item())
+        about = _json({"config": asdict(config), "data": self.data, "version": self.version})
         temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
         with temporary.open("wb") as file:
             np.savez_compressed(file, about=np.asarray(about), **arrays)

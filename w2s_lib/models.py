@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from .estimates import require
@@ -74,6 +73,7 @@ class Models:
         with torch.no_grad():
             X, d = inputs(X, self.weights[0], "X"), self.weights[0].shape[2]
             require(X.shape[-1] == d, "X", f"has {X.shape[-1]} features, the models need {d}")
+            require(X.ndim == 2 or len(X) == len(self), "X", f"is for {len(X)} models, there are {len(self)}")
             pairs = [(W, b[:, :, None]) for W, b in zip(self.weights[:layers], self.biases)]
             out = forward(pairs, X, self.network.activation)[-1]
             if len(pairs) < len(self.weights):
@@ -93,11 +93,8 @@ class Models:
         return torch.nn.Sequential(*layers[:-1])
 
 
-def initialise(network, features, classes, seeds, *, mask=None, device="cpu", dtype=torch.float32):
-    """Untrained Models, one a seed. A model's weights depend on its own seed alone, and on no device.
-
-    mask : (models, features), 0 where a model does not see a feature: its weights there are 0, and stay so
-    """
+def initialise(network, features, classes, seeds, *, device="cpu", dtype=torch.float32):
+    """Untrained Models, one a seed. A model's weights depend on its own seed alone, and on no device."""
     shapes = network.shapes(features, classes)
     weights = [torch.empty(len(seeds), *shape) for shape in shapes]
     biases = [torch.zeros(len(seeds), shape[0]) for shape in shapes]
@@ -112,8 +109,6 @@ def initialise(network, features, classes, seeds, *, mask=None, device="cpu", dt
                 W[m].normal_(0, W.shape[2] ** -0.5, generator=generator)
     if network.init == "zeros":
         weights[-1].zero_()
-    if mask is not None:
-        weights[0] *= torch.as_tensor(np.asarray(mask), dtype=torch.float32)[:, None]
     place = {"device": device, "dtype": dtype}
     return Models(network, tuple(W.to(**place) for W in weights), tuple(b.to(**place) for b in biases))
 

@@ -354,6 +354,8 @@ def _train_chunk(models, data, rows, call, bar, stop):
         torch.cuda.set_device(data.X.device)  # of this thread
     move = {name: tuple(x.to(data.X) for x in getattr(models, name)) for name in ("weights", "biases")}
     models = replace(models, **move)
+    if data.mask is not None:  # also of a warm start: the weights of what a model does not see are 0, and stay so
+        models = replace(models, weights=(models.weights[0] * data.mask[rows].to(data.X)[:, None], *models.weights[1:]))
     chunk = _Chunk(models, data, rows, call)
     stopper = call.held_out and _Stopper(chunk, call.held_out, rows)
     looks = call.looks if call.looks is None or call.looks.ndim == 2 else call.looks[rows]
@@ -443,7 +445,7 @@ def train(
     require(on_divergence in ("raise", "keep"), "on_divergence", "must be 'raise' or 'keep'")
     call.lr, call.l2 = (_one_each(value, E, name) for name, value in (("lr", lr), ("l2", l2)))
     require((call.lr > 0).all(), "lr", "must be positive")
-    start = initialise(network, d, classes, call.seeds, mask=data.mask) if start is None else start
+    start = initialise(network, d, classes, call.seeds) if start is None else start
     expected, got = [(E, *s) for s in network.shapes(d, classes)], [tuple(W.shape) for W in start.weights]
     require(start.network == network and got == expected, "start", f"has weights {got}, the network {expected}")
     if early_stopping:
@@ -451,8 +453,11 @@ def train(
         require(e.every >= 1 and e.patience >= 1, "early_stopping", "needs every >= 1 and patience >= 1")
         call.held_out = _Data(e.X, e.targets, e.weights, None, E, compute, simplex, True, "early_stopping.")
         require(call.held_out.X.shape[-1] == d, "early_stopping.X", "must have the features of X")
+        require(call.held_out.targets.shape[2] == classes, "early_stopping.targets", "must have the classes of targets")
     looks, look_steps = snapshots or (None, ())
     call.looks = None if looks is None else inputs(looks, data.X, "snapshots")
+    fits = looks is None or (call.looks.shape[-1] == d and (call.looks.ndim == 2 or len(call.looks) == E))
+    require(fits, "snapshots", f"inputs need {d} features, and one set for all models or one for each")
     call.look_steps = sorted({int(t) for t in look_steps})
     require(all(0 <= t <= steps for t in call.look_steps), "snapshots", f"steps must lie in 0..{steps}")
 
