@@ -131,7 +131,7 @@ def test_a_model_does_not_depend_on_its_neighbours(problem):
         ({"weights": np.ones((2, 3))}, "weights"),
         ({"mask": np.ones((1, 3))}, "mask"),
         ({"l2": 0.0}, "l2"),
-        ({"l2": [1.0, 1.0]}, "l2"),
+        ({"l2": [1.0, 1.0], "targets": np.ones((3, 4, 3)) / 3}, "l2"),
     ],
 )
 def test_bad_training_input_names_the_argument(change, argument):

@@ -52,6 +52,10 @@ def test_a_stack_equals_a_loop():
         for i in range(6):
             alone = decompose_features(Phi[i]).predict(new, Y[i : i + 1], LAMBDAS)
             np.testing.assert_allclose(got[:, i], alone[:, 0], atol=1e-10)
+        smoother = decompose_features(Phi).smoother(new[:6], 0.1)
+        np.testing.assert_allclose((smoother @ Y[:, :, None])[:, :, 0], got[3, :, :6], atol=1e-10)
+        with pytest.raises(ValueError, match=r"^features: "):
+            decompose_features(Phi).predict(Phi, Y, LAMBDAS)
 
 
 @pytest.mark.parametrize("teachers", [1, 40, 200])  # as they are, or brought to rank n
@@ -121,6 +125,8 @@ def test_bad_input_names_the_argument():
         "truth": lambda: student_path(ridge, new, 0.1, g[:3], teachers),
         "predictions": lambda: sampled_teachers(W[0], 2),
         "n": lambda: sampled_teachers(W, 50),
+        "lam": lambda: ridge.smoother(new, [0.1, 0.2]),
+        "noise": lambda: noisy_ridge_teachers(ridge, new, 0.1, W[0, :30], -1.0, 5),
         "ridge": lambda: student_path(decompose_features(Phi[None]), new, 0.1, g, teachers),
     }
     for argument, call in calls.items():

@@ -14,7 +14,9 @@ import pytest
 import torch
 from browser import ROOT
 
+from w2s_lib import KL, LOGISTIC
 from w2s_lib.experiments import Store, code_digest, digest, grid
+from w2s_lib.losses import CE, KL_FORWARD, SQUARED_LOSS
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def test_results_come_back_in_order_and_are_computed_once(tmp_path, capsys):
     assert len(again) == 8 and len(calls) == 7 and capsys.readouterr().err == ""
     np.testing.assert_array_equal(again[0]["draw"], results[-1]["draw"])
     about = json.loads(str(np.load(store.path(CONFIGS[1]))["about"]))
-    assert about["config"] == {"width": 2, "seed": 1, "name": "a"}
+    assert about["config"] == {"": f"{__name__}.Config", "width": 2, "seed": 1, "name": "a"}
     assert not list((tmp_path / "new").glob(".*"))
 
 
@@ -104,8 +106,40 @@ def test_digests_see_values_types_and_names():
     assert digest(x) != digest(x.astype(np.float32)) != digest(x + 1)
     assert digest(Config(seed=1)) != digest(Config(seed=2))
     assert digest(Config(width=np.int64(1))) == digest(Config())
-    with pytest.raises(ValueError, match=r"^config: .* cannot be written as JSON"):
+    with pytest.raises(ValueError, match=r"^config .* cannot be hashed"):
         digest(Config(name=object()))
+
+
+@dataclass(frozen=True)
+class Nested:
+    loss: object
+
+
+def test_nested_settings_and_enclosed_variables_count(tmp_path):
+    """Losses without fields differ by their class; a cell that encloses a variable is another cell when it changes."""
+    losses = [CE, KL_FORWARD, SQUARED_LOSS]
+    results = Store(lambda c: {"x": type(c.loss).__name__}, tmp_path / "a").sweep(
+        [Nested(x) for x in losses], progress=False
+    )
+    assert [str(r["x"]) for r in results] == ["CrossEntropy", "ForwardKL", "Squared"]
+
+    def maker(k):
+        def made(config):
+            return {"x": k}
+
+        return made
+
+    Store(maker(1), tmp_path / "b").sweep(CONFIGS[:1], progress=False)
+    with pytest.raises(ValueError, match=r"^folder: "):
+        Store(maker(2), tmp_path / "b").sweep(CONFIGS[:1])
+    assert digest(KL, CE) != digest(LOGISTIC, CE)
+    assert digest(1, 23) != digest(12, 3) and digest((1, 2)) != digest(np.array([1, 2]))
+
+
+@pytest.mark.parametrize(("result", "name"), [(None, "cell"), ({"file": 1}, "file"), ({"about": 1}, "about")])
+def test_results_need_names_of_their_own(tmp_path, result, name):
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        Store(lambda config: result, tmp_path).sweep(CONFIGS[:1], progress=False)
 
 
 def test_errors_name_the_cell_and_lose_nothing(tmp_path):

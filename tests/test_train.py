@@ -173,6 +173,47 @@ def test_quantiles_are_of_the_examples_that_a_model_uses():
         agree(train(Network(), X, Q, weights=weights, **how).logits(X), kept)
 
 
+def test_batches_without_a_used_example_do_no_harm():
+    """Six of forty examples in batches of four: some batches are empty for a model, also for losses with quantiles."""
+    X, Q, _, _ = problem()
+    weights = np.zeros((models, n))
+    weights[:, :6] = 1
+    for loss in (CE, LOSSES["AUX"], LOSSES["CACE, quantile"]):
+        run = train(Network(), X, Q, steps=30, lr=0.1, batch=4, weights=weights, loss=loss, compute=DOUBLE)
+        assert torch.isfinite(run.logits(X)).all()
+
+
+def test_a_grid_of_rates_on_shared_labels_is_one_stack():
+    X, Q, _, _ = problem()
+    grid = train(Network(), X, Q[0], steps=20, lr=[0.1, 0.2], l2=[0.0, 0.1], compute=DOUBLE).logits(X)
+    agree(grid[1], train(Network(), X, Q[0], steps=20, lr=0.2, l2=0.1, seeds=[1], compute=DOUBLE).logits(X)[0])
+
+
+def test_early_stopping_counts_weights_and_sees_divergence():
+    X, Q, _, _ = problem()
+    held = np.random.default_rng(1).normal(size=(30, d))
+    labels = np.random.default_rng(2).dirichlet(np.ones(3), size=(models, 30))
+    some = np.zeros((models, 30))
+    some[:, :20] = 1
+    for loss in (LOSSES["AUX"], LOSSES["CACE, quantile"], lambda z, q: ((z - q) ** 2).sum(-1)):
+        how = {"steps": 40, "lr": 0.1, "compute": DOUBLE}
+        weighted = train(Network(), X, Q, early_stopping=EarlyStopping(held, labels, some, loss=loss), **how)
+        subset = train(Network(), X, Q, early_stopping=EarlyStopping(held[:20], labels[:, :20], loss=loss), **how)
+        agree(weighted.validation, subset.validation)
+    stop = EarlyStopping(held, 3 * labels, loss=SQUARED_LOSS)  # real targets, judged by a loss that takes them
+    assert train(Network(), X, Q, early_stopping=stop, **how).best_step.shape == (models,)
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        train(Network(), X, Q, steps=40, lr=1e300, early_stopping=EarlyStopping(held, labels), optimizer=SGD())
+
+
+def test_a_frozen_layer_can_be_thawed():
+    X, Q, _, _ = problem()
+    cold = train(Network((6,), frozen=1), X, Q, steps=5, lr=0.1, compute=DOUBLE)
+    warm = train(Network((6,)), X, Q, steps=5, lr=0.1, start=cold.models, compute=DOUBLE)
+    assert not torch.equal(warm.models.weights[0], cold.models.weights[0])
+    agree(cold.models[np.int64(1)].logits(X)[0], cold.logits(X)[1])
+
+
 def test_warm_up_of_the_auxiliary_loss_ramps():
     """Half the warm-up: alpha has gone through 0, .1, .2, ... and no jump."""
     X, Q, _, _ = problem()
@@ -360,9 +401,20 @@ NAN = np.full((n, d), np.nan)
         ({"weights": -np.ones((3, n))}, "weights"),
         ({"weights": np.ones((3, n - 1))}, "weights"),
         ({"mask": np.ones((3, d + 1))}, "mask"),
+        ({"mask": np.full((3, d), 0.5)}, "mask"),
+        ({"mask": np.ones(d)}, "mask"),
+        ({"weights": np.ones(n)}, "weights"),
+        ({"seeds": 3}, "seeds"),
+        ({"targets": np.arange(n) % 3}, "targets"),
+        ({"targets": np.eye(3, dtype=int)[np.arange(n) % 3]}, "targets"),
+        ({"compute": Compute(threads=0)}, "threads"),
         ({"seeds": [0, 1]}, "targets"),
         ({"lr": 0.0}, "lr"),
         ({"lr": [0.1, 0.2]}, "lr"),
+        (
+            {"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 3)) / 3, loss=lambda z, q: z.sum())},
+            "early.*",
+        ),
         ({"l2": -1.0}, "l2"),
         ({"steps": 0}, "steps"),
         ({"batch": n + 1}, "batch"),

@@ -32,8 +32,18 @@ READINGS = {
     "accuracy": ("They cannot tell who is more accurate", "He is more accurate", "He is less accurate"),
     "residual": (
         "As far as these labels show, all of the misfit is gain",
-        "Part of the misfit is lost: where the two differ, the teacher knows something that the student dropped",
+        "Part of the misfit is lost",
         "The student gained more than his misfit: further away from the teacher he would gain more still",
+    ),
+    "calibration": (
+        "",
+        "Calibration costs him: his confidence errs, and she stands on the better side of it; a temperature may help",
+        "His calibration error is on the side away from the teacher, and she errs more",
+    ),
+    "thrown_away": (
+        "",
+        "Where his answers are equal her differences still point to the truth: she knows something that he dropped",
+        "Where his answers are equal her differences point away from the truth: what he left out was noise",
     ),
 }
 UNLABELLED = (
@@ -71,13 +81,11 @@ class Audit:
         words = [_verdict(name, x) for name, x in (("gain", gain), ("accuracy", accuracy), ("residual", residual))]
         if all(_sign(x) for x in (gain, accuracy)) and _sign(gain) != _sign(accuracy):
             words.insert(2, "Risk and accuracy disagree: look at the calibration errors.")
+        parts = {name: getattr(self.split, name) for name in ("calibration", "thrown_away")} if self.split else {}
+        words += [_verdict(name, part) for name, part in parts.items() if _sign(part)]
         if self.blend is not None:
             low, high = self.blend.weight.interval()
-            sides = {
-                1: "mix her back in, or regularise less",
-                -1: "regularise more",
-                0: "zero is among the possible values",
-            }
+            sides = {1: "some of her would help", -1: "further away from her would help", 0: "it may be zero"}
             words.append(
                 f"The best blend gives the teacher a weight of {self.blend.weight.value:.2f} [{low:.2f}, {high:.2f}]: "
                 f"{sides[_sign(self.blend.weight)]}."

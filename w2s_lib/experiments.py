@@ -8,7 +8,9 @@ on where it stood. A file's name says which config, data and code it is of. Noth
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import importlib
 import inspect
 import itertools
 import json
@@ -16,7 +18,7 @@ import os
 import textwrap
 import time
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import joblib
@@ -25,13 +27,13 @@ import torch
 from sklearn.model_selection import train_test_split
 from tqdm.auto import tqdm
 
-from . import bregman, data, estimates, ledger, losses, models, ridge, train
 from .data import load_images
 from .estimates import require, to_numpy
 from .ledger import one_hot
 from .train import fit_probes
 
-CORE = (bregman, data, estimates, ledger, losses, models, ridge, train)
+MODULES = ("bregman", "data", "estimates", "ledger", "losses", "models", "ridge", "train")
+CORE = tuple(importlib.import_module(f"{__package__}.{name}") for name in MODULES)
 
 
 def grid(config, **axes):
@@ -40,42 +42,53 @@ def grid(config, **axes):
 
 
 def digest(*things):
-    """Hash (16 hex digits) of arrays (values, shape, dtype), and of anything that JSON can write, dataclasses too."""
-    total = hashlib.sha256()
-    for thing in things:
-        if hasattr(thing, "detach") or isinstance(thing, np.ndarray):
-            x = np.ascontiguousarray(thing.detach().cpu().numpy() if hasattr(thing, "detach") else thing)
-            total.update(f"{x.dtype}{x.shape}".encode() + x.tobytes())
-        else:
-            kind = type(thing).__qualname__ if hasattr(thing, "__dataclass_fields__") else ""
-            total.update((kind + _json(asdict(thing) if kind else thing)).encode())
-    return total.hexdigest()[:16]
+    """Hash (16 hex digits) of arrays (values, shape, dtype), numbers, strings, None, tuples, dicts and dataclasses."""
+    return hashlib.sha256(json.dumps([_plain(thing) for thing in things], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _json(thing):
-    def plain(x):
-        if hasattr(x, "tolist"):
-            return x.tolist()
-        raise ValueError(
-            f"config: {x!r} cannot be written as JSON; use numbers, strings, None, tuples or arrays of these"
-        )
-
-    return json.dumps(thing, sort_keys=True, default=plain)
+def _plain(x):
+    """x as JSON can write it, so that different things stay different."""
+    if hasattr(x, "__dataclass_fields__") and not isinstance(x, type):
+        kind = f"{type(x).__module__}.{type(x).__qualname__}"
+        return {"": kind} | {f.name: _plain(getattr(x, f.name)) for f in fields(x) if f.init}
+    if isinstance(x, dict):
+        return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, (tuple, list)):
+        return [_plain(v) for v in x]
+    x = x.detach().cpu().numpy() if hasattr(x, "detach") else x
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biufcUS":
+        return {"": f"array {x.dtype}{x.shape}", "sha256": hashlib.sha256(np.ascontiguousarray(x)).hexdigest()}
+    if x is None or isinstance(x, (bool, int, float, str)):
+        return x
+    if inspect.isfunction(x) or inspect.isclass(x):
+        return {"": "code", "sha256": code_digest(x)}
+    if " at 0x" not in repr(x):  # a generator of divergences, say
+        return {"": f"{type(x).__module__}.{type(x).__qualname__}", "repr": repr(x)}
+    remedy = "use numbers, strings, None, tuples, arrays or dataclasses of these"
+    raise ValueError(f"config (or a variable that the cell encloses): {x!r} cannot be hashed; {remedy}")
 
 
 def code_digest(*code):
-    """Hash of the source of modules or functions, which comments and docstrings do not change."""
+    """Hash of the source of modules or functions, and of a function's defaults and the variables that it encloses.
+
+    Comments and docstrings do not count. Functions that a function calls are not followed: name them too.
+    """
     total = hashlib.sha256()
     for part in code:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, TypeError) as error:
             raise ValueError(f"code: no source of {part}; define it with def, in a file or a notebook") from error
         for node in ast.walk(tree):
             first = node.body[:1] if isinstance(getattr(node, "body", None), list) else []
             if first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant):
                 first[0].value.value = ""  # a docstring
         total.update(ast.dump(tree).encode())
+        if inspect.isfunction(part):  # values that are not in the source
+            outside = inspect.getclosurevars(part).nonlocals, part.__defaults__, part.__kwdefaults__
+            total.update(digest(outside).encode())
     return total.hexdigest()[:16]
 
 
@@ -86,7 +99,7 @@ class Store:
     cell   : function of a config that returns {name: number, string or array}; importable, or defined in the notebook
     folder : where the files are; made if absent
     data   : hash of the data that the cells use (`digest(X, y)`), or a name with a version
-    code   : modules or functions that matter beside `cell` and the library's mathematics and training
+    code   : modules or functions that matter beside `cell` and the library (without its figures)
     Files of another version of code or data in the folder are refused with a ValueError, never mixed in.
     """
 
@@ -98,7 +111,7 @@ class Store:
 
     def __post_init__(self):
         object.__setattr__(self, "folder", Path(self.folder))
-        object.__setattr__(self, "version", digest(code_digest(self.cell, *self.code, *CORE), self.data))
+        object.__setattr__(self, "version", digest(code_digest(self.cell, *self.code, *CORE, *SHARED), self.data))
 
     def path(self, config):
         """The file of a cell, there or not."""
@@ -121,8 +134,9 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check()
         for left in self.folder.glob(".*.tmp"):  # of a process that was killed
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another sweep may have renamed it just now
+                if time.time() - left.stat().st_mtime > 3600:
+                    left.unlink()
         paths = {self.path(c): c for c in configs}
         missing = [c for path, c in paths.items() if not path.exists()]
         work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
@@ -141,12 +155,14 @@ class Store:
             result = self.cell(config)
         except Exception as error:
             raise RuntimeError(f"the cell {config} failed: {error}") from error
-        arrays = {
-            name: x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for name, x in result.items()
-        }
+        require(isinstance(result, dict), "cell", f"must return a dict of numbers, strings and arrays, not {result!r}")
+        arrays = {k: x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for k, x in result.items()}
         for name, x in arrays.items():
-            require(x.dtype != object and name != "about", name, "must be a number, a string or an array of these")
-        about = _json({"config": asdict(config), "data": self.data, "version": self.version})
+            require(
+                name not in ("about", "file", "allow_pickle"), name, "is a reserved name; call the result otherwise"
+            )
+            require(x.dtype != object, name, "must be a number, a string or an array of these")
+        about = json.dumps({"config": _plain(config), "data": self.data, "version": self.version})
         temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
         with temporary.open("wb") as file:
             np.savez_compressed(file, about=np.asarray(about), **arrays)
@@ -278,3 +294,6 @@ def _split(config):
 def _deal(config, y, pool, seed):
     """The teacher's images, the same number of each class, and all others of the pool."""
     return train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
+
+
+SHARED = (half_blind, half_blind_teachers, _split, _deal)  # of this module, what a cell may call

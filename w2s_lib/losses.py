@@ -1,11 +1,12 @@
 r"""Losses of a student p = softmax(z) on a teacher's probabilities q: per example, unreduced, from logits.
 
 Each loss is a frozen dataclass of its settings. Called, `loss(z, q)` gives one number an example; `loss.gradient(z, q)`
-is its derivative in z in closed form, which is what the training core uses (an autograd pass over the softmax costs
-more than the two matrix products around it). `axis` is the axis of the classes: -1 for (..., examples, classes), -2 for
-the core's class-first layout (..., classes, examples); the examples are on the other of the last two axes.
-In a loop over steps, `labels = loss.prepare(q, axis)` is done once: it checks q and takes its logarithms and quantiles;
-`loss.step_gradient(z, labels, axis, step)` is then all that a step costs.
+is its derivative in z in closed form, which is what the training core uses. `axis` is the axis of the classes: -1 for
+(..., examples, classes), -2 for the core's class-first layout (..., classes, examples); the examples are on the other
+of the last two axes.
+In a loop over steps, `labels = loss.prepare(q, axis)` is done once: it takes the logarithms and quantiles of q, and
+`loss.step_gradient(z, labels, axis, step)` is then all that a step costs. `check_labels` says whether q is a
+distribution; `train` checks that itself.
 
     CE    -sum_k q_k log p_k            dCE/dz_k = p_k - q_k
     RCE   -sum_k p_k log q_k            dRCE/dz_k = p_k (-log q_k - RCE)
@@ -45,7 +46,7 @@ def _quantile(x, level, used):
     By a sort and without a look at the values, so that it can be part of a CUDA graph.
     """
     ordered = torch.where(used, x, torch.inf).sort(-1).values
-    position = level * (used.sum(-1, keepdim=True) - 1).to(x.dtype).expand(*ordered.shape[:-1], 1)
+    position = level * (used.sum(-1, keepdim=True) - 1).clamp(min=0).to(x.dtype).expand(*ordered.shape[:-1], 1)
     below = position.floor()
     low, high = (ordered.gather(-1, i.long()) for i in (below, position.ceil()))
     return low + (position - below) * (high - low)
@@ -59,7 +60,7 @@ class Loss:
     def __call__(self, z, q, axis=-1):
         """Loss of each example."""
         self._check(z, q, axis)
-        return self._value(z.log_softmax(axis), self.prepare(q, axis), axis)
+        return self.step_value(z, self.prepare(q, axis), axis)
 
     def gradient(self, z, q, axis=-1):
         """d loss / d z, of the shape of z; for an example with weight w multiply by w."""
@@ -72,6 +73,10 @@ class Loss:
         used : (..., examples), False where an example does not count (for the losses that take quantiles)
         """
         return (q,)
+
+    def step_value(self, z, labels, axis):
+        """The loss of each example from prepared labels."""
+        return self._value(z.log_softmax(axis), labels, axis)
 
     def step_gradient(self, z, labels, axis, step=None):
         """The gradient from prepared labels; `step` is for losses with a warm-up, None stands for its end."""
@@ -167,6 +172,14 @@ class Mixture(Loss):
     a: float = 1.0
     b: float = 1.0
 
+    def __post_init__(self):
+        for name in ("first", "second"):
+            require(
+                not isinstance(getattr(self, name), Squared),
+                name,
+                "must be a loss of probabilities, not the squared one",
+            )
+
     def prepare(self, q, axis=-1, used=None):
         """The labels of both."""
         return (*self.first.prepare(q, axis, used), *self.second.prepare(q, axis, used))
@@ -192,7 +205,8 @@ class Mixture(Loss):
 class ConfidenceSwitch(Loss):
     """CACE: CE on examples where the teacher's confidence max_k q_k is at least c, RCE on the others.
 
-    c        : the threshold, or the share of least confident examples in the batch that get RCE, if `quantile`
+    c        : the threshold; if `quantile`, the share of least confident examples, among all that the model uses, that
+               get RCE
     reverse  : the RCE with its clamp or smoothing
     c = 0 is CE; to be chosen on held-out labels of the teacher, never on the truth.
     """
@@ -279,10 +293,9 @@ class AuxiliaryConfidence(Loss):
 class Squared(Loss):
     """sum_k (z_k - q_k)^2 for real outputs z and targets q (no softmax); gradient 2 (z - q)."""
 
-    def __call__(self, z, q, axis=-1):
-        """Loss of each example."""
-        self._check(z, q, axis)
-        return ((z - q) ** 2).sum(axis)
+    def step_value(self, z, labels, axis):
+        """sum_k (z_k - q_k)^2."""
+        return ((z - labels[0]) ** 2).sum(axis)
 
     def step_gradient(self, z, labels, axis, step=None):
         """2 (z - q)."""

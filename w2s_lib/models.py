@@ -4,7 +4,7 @@ r"""Stacks of networks: linear probes, MLPs and random features, many models in 
 
 The layout is class-first: weights (models, out, in), activations and logits (models, units, inputs). The softmax then
 runs along a short axis with the inputs contiguous behind it, and each layer is one batched matrix product. Inputs are
-shared by all models, (inputs, features), and never copied, or each model has its own, (models, inputs, features). On
+shared by all models, (inputs, features), or each model has its own, (models, inputs, features). On
 shared inputs the first layer of all models is one product, (models out, features) x (features, inputs).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from .estimates import require
@@ -61,7 +62,7 @@ class Models:
 
     def __getitem__(self, index):
         """The stack of the models that `index` (a slice, a mask or integers) picks."""
-        index = torch.as_tensor([index]) if isinstance(index, int) else index
+        index = [int(index)] if np.ndim(index) == 0 and not isinstance(index, slice) else index
         pick = {name: tuple(x[index] for x in getattr(self, name)) for name in ("weights", "biases")}
         return replace(self, **pick)
 
@@ -81,7 +82,7 @@ class Models:
             return (two_logits(out) if self.network.one_logit else out).mT
 
     def module(self, model):
-        """Model number `model` as a torch.nn.Sequential with copies of its parameters."""
+        """Model number `model` as a torch.nn.Sequential with copies of its parameters; one output if `one_logit`."""
         act = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[self.network.activation]
         layers = []
         for W, b in zip(self.weights, self.biases):

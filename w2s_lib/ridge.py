@@ -52,13 +52,24 @@ class Ridge:
 
     def predict(self, features, targets, lambdas):
         """Predictions on features (m, p): (penalties, teachers, m). Targets as in `coefficients`."""
-        _, features, _ = _doubles(features=features, U=self.U)
+        features = self._new(features)
         return self.coefficients(targets, lambdas) @ features.mT
 
     def smoother(self, features, lam):
-        """(m, n): the matrix S(lam) with prediction = S y."""
+        """(..., m, n): the matrix S(lam) with prediction = S y, for one penalty."""
+        return (self._new(features) @ self.V * self._one(lam)[..., None, :]) @ self.U.mT
+
+    def _one(self, lam):
+        a = self.filters(lam)
+        require(len(a) == 1, "lam", "must be a single penalty")
+        return a[0]
+
+    def _new(self, features):
         _, features, _ = _doubles(features=features, U=self.U)
-        return (features @ self.V * self.filters(lam)[0]) @ self.U.mT
+        p = self.V.shape[-2]
+        right = features.ndim == 2 and features.shape[1] == p
+        require(right, "features", f"need shape (inputs, {p}), the same for all samples, got {tuple(features.shape)}")
+        return features
 
 
 def _doubles(**named):
@@ -121,7 +132,10 @@ def noisy_ridge_teachers(ridge, features, lam, truth, noise, n):
     """
     xp, features, truth, U = _doubles(features=features, truth=truth, U=ridge.U)
     require(0 < n < len(features), "n", f"must leave training and test inputs of {len(features)}")
-    shrunk = features @ ridge.V * ridge.filters(lam)[0]  # her predictions are shrunk U'y
+    require(U.ndim == 2, "ridge", "must be one decomposition, not a stack")
+    require(truth.shape == (len(U),), "truth", f"need shape {(len(U),)}, got {tuple(truth.shape)}")
+    require(noise >= 0, "noise", "is a standard deviation, >= 0")
+    shrunk = ridge._new(features) @ ridge.V * ridge._one(lam)  # her predictions are shrunk U'y
     mean = shrunk @ (U.mT @ truth)
     factor = xp.concat([mean[:, None], noise * shrunk], axis=1)
     return Teachers(mean, factor[:n], factor[n:], xp.sum(factor[n:] ** 2) / (len(factor) - n))

@@ -8,8 +8,8 @@ of counts, None is all ones),
 
 Anything that is one number a model may differ between models: learning rate, penalty, seed. A grid of hyper-parameters
 is therefore one batch. On a CPU the stack is cut into chunks whose activations stay in the cache, and chunks can run on
-several threads; on a GPU all models are one chunk and a step is one CUDA graph. A model's result does not depend on its
-neighbours, except in the last bits, which depend on the size of the chunk.
+several threads; on a GPU all models are one chunk and a step is one CUDA graph. A trained model does not depend on its
+neighbours, except in the last bits, which depend on the size of the chunk; a fitted probe does to within `tol`.
 """
 
 from __future__ import annotations
@@ -96,13 +96,16 @@ class Compute:
 
     def check(self):
         """Raise ValueError if the device is absent."""
-        there = self.device == "cpu" or (self.device.startswith("cuda") and torch.cuda.is_available())
+        kind = torch.device(self.device).type
+        there = kind == "cpu" or (kind == "cuda" and torch.cuda.is_available())
         require(there, "device", f"{self.device} is not available here; use 'cpu'")
+        require(self.threads >= 1, "threads", "must be at least 1")
+        require(self.threads == 1 or kind == "cpu", "threads", "are for the CPU; a GPU trains all models as one chunk")
 
     def chunks(self, models, bytes_per_model, active_bytes):
         """Slices of the models; a model needs `bytes_per_model`, of which `active_bytes` are touched in each step."""
         most = max(1, int(self.memory / self.threads / bytes_per_model))
-        size = self.chunk or (most if self.device != "cpu" else max(1, round(4e6 / active_bytes)))
+        size = self.chunk or (most if str(self.device) != "cpu" else max(1, round(4e6 / active_bytes)))
         size = min(size, most, -(-models // self.threads))
         return [slice(i, min(i + size, models)) for i in range(0, models, size)]
 
@@ -128,15 +131,23 @@ class Run:
 class _Data:
     """Inputs, labels and example weights of a stack of models, checked; `name` goes before the argument's in errors."""
 
-    def __init__(self, X, targets, weights, mask, models, compute, simplex=True, allow_empty=False, name=""):
+    def __init__(
+        self, X, targets, weights, mask, models, compute, per_model=(), simplex=True, allow_empty=False, name=""
+    ):
         compute.check()
         self.X = inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), name + "X")
         Q, w, mask = (None if x is None else torch.as_tensor(x).cpu() for x in (targets, weights, mask))
-        Q, n = Q if Q.ndim == 3 else Q[None], self.X.shape[-2]
-        shape = f"need real numbers, (inputs, classes) or (models, inputs, classes), got {tuple(Q.shape)}"
-        require(Q.ndim == 3 and Q.is_floating_point(), name + "targets", shape)
+        n, shape = self.X.shape[-2], "(inputs, classes) or (models, inputs, classes)"
+        require(
+            Q.ndim in (2, 3), name + "targets", f"need shape {shape}, got {tuple(Q.shape)}; one_hot makes it of labels"
+        )
+        require(Q.is_floating_point(), name + "targets", f"are of type {Q.dtype}; convert them to floating point")
+        Q = Q if Q.ndim == 3 else Q[None]
         require(Q.shape[1] == n, name + "targets", f"have {Q.shape[1]} inputs, X has {n}")
-        counts = [len(x) for x in (Q, w, mask, self.X if self.X.ndim == 3 else None) if x is not None]
+        for what, x in (("weights", w), ("mask", mask)):
+            require(x is None or x.ndim == 2, name + what, "need two axes, the first for the models")
+        require(mask is None or ((mask == 0) | (mask == 1)).all(), name + "mask", "must be 0 or 1")
+        counts = [len(x) for x in (Q, w, mask, self.X if self.X.ndim == 3 else None, *per_model) if x is not None]
         E = max(counts) if models is None else models
         require(len(Q) in (1, E), name + "targets", f"are for {len(Q)} models, there are {E}")
         require(self.X.ndim == 2 or len(self.X) == E, name + "X", f"has the inputs of {len(self.X)} models, not {E}")
@@ -207,7 +218,7 @@ def _logit_gradient(loss, z, labels, step, one_logit):
         full = (two_logits(leaf) if one_logit else leaf).mT
         values = loss(full, labels[0].mT.expand_as(full))
         require(values.shape == full.shape[:-1], "loss", f"gave {tuple(values.shape)}, not one value an example")
-        return torch.autograd.grad(values.sum(), leaf)[0]
+        return torch.autograd.grad(values.sum(), leaf)[0].clone()  # it may be a view of a constant
 
 
 class _Chunk:
@@ -300,7 +311,7 @@ class _Chunk:
 
     def bad(self):
         """(models,): True where a parameter is not finite."""
-        return ~torch.stack([W.isfinite().flatten(1).all(1) for W, _ in self.layers]).all(0)
+        return ~torch.stack([x.isfinite().flatten(1).all(1) for layer in self.layers for x in layer]).all(0)
 
     def trained(self, models):
         """`models` with the parameters p."""
@@ -315,6 +326,8 @@ class _Stopper:
     def __init__(self, chunk, held_out, rows):
         X, self.Q, self.w = held_out.of(rows)
         self.chunk, self.early, self.X = chunk, chunk.call.early_stopping, chunk.behind_frozen(X)
+        self.loss, used = self.early.loss or chunk.call.loss, None if self.w is None else self.w > 0
+        self.labels = self.loss.prepare(self.Q, -2, used) if isinstance(self.loss, Loss) else None
         E, like = len(chunk.layers[0][0]), {"device": chunk.p.device}
         self.step, self.waited = (torch.zeros(E, dtype=torch.long, **like) for _ in range(2))
         self.best, self.kept = torch.full((E,), torch.inf, dtype=chunk.p.dtype, **like), chunk.p.clone()
@@ -322,11 +335,14 @@ class _Stopper:
 
     def done(self, step):
         """Look at the validation loss; True when no model improves any more."""
-        z, loss = self.chunk.logits(self.X), self.early.loss or self.chunk.call.loss
-        Q = self.Q.expand_as(z)
-        each = loss(z, Q, axis=-2) if isinstance(loss, Loss) else loss(z.mT, Q.mT)
+        z = self.chunk.logits(self.X)
+        if self.labels is None:
+            each = self.loss(z.mT, self.Q.expand_as(z).mT)
+            require(each.shape == (len(z), z.shape[2]), "early_stopping.loss", "must give one value an example")
+        else:
+            each = self.loss.step_value(z, self.labels, -2)
         value = each.mean(1) if self.w is None else (each * self.w).sum(1) / self.w.sum(1)
-        self.values[step // self.early.every] = value
+        self.values[step // self.early.every] = self.last = value
         better = (value < self.best) & (self.waited < self.early.patience)
         self.best, self.step = torch.where(better, value, self.best), torch.where(better, step, self.step)
         self.waited = torch.where(better, 0, self.waited + 1)
@@ -350,8 +366,6 @@ def _cores(threads):
 @torch.no_grad()
 def _train_chunk(models, data, rows, call, bar, stop):
     """The whole training of the models `rows`."""
-    if data.X.is_cuda:
-        torch.cuda.set_device(data.X.device)  # of this thread
     move = {name: tuple(x.to(data.X) for x in getattr(models, name)) for name in ("weights", "biases")}
     models = replace(models, **move)
     if data.mask is not None:  # also of a warm start: the weights of what a model does not see are 0, and stay so
@@ -365,7 +379,7 @@ def _train_chunk(models, data, rows, call, bar, stop):
     make_step = chunk.step if data.X.device.type == "cpu" else chunk.graph(batch)
 
     def check(step):
-        bad = chunk.bad()
+        bad = chunk.bad() if not stopper else stopper.last.isnan() | chunk.bad()
         if call.on_divergence == "raise" and bad.any():
             who = [rows.start + m for m in bad.nonzero()[:, 0].tolist()]
             cases = f"models {who[:5]}{' and others' if len(who) > 5 else ''} diverged by step {step}"
@@ -433,9 +447,12 @@ def train(
     allow_empty   : whether a class may be without examples
     Raises ValueError that names the argument, FloatingPointError for models that diverged.
     """
+    good = seeds is None or (np.ndim(seeds) == 1 and np.min(seeds) >= 0)
+    require(good, "seeds", "must be a list of numbers >= 0, one a model")
     E = None if seeds is None and start is None else len(start if seeds is None else seeds)
     simplex = isinstance(loss, Loss) and not isinstance(loss, Squared)
-    data = _Data(X, targets, weights, mask, E, compute, simplex, allow_empty)
+    grids = [np.atleast_1d(x) for x in (lr, l2)]
+    data = _Data(X, targets, weights, mask, E, compute, grids, simplex, allow_empty)
     E, (n, d), classes = data.models, data.X.shape[-2:], data.targets.shape[2]
     call = SimpleNamespace(steps=steps, loss=loss, optimizer=optimizer, batch=batch, order=order, held_out=None)
     call.seeds = np.arange(E) if seeds is None else np.asarray(seeds)
@@ -447,11 +464,14 @@ def train(
     require((call.lr > 0).all(), "lr", "must be positive")
     start = initialise(network, d, classes, call.seeds) if start is None else start
     expected, got = [(E, *s) for s in network.shapes(d, classes)], [tuple(W.shape) for W in start.weights]
-    require(start.network == network and got == expected, "start", f"has weights {got}, the network {expected}")
+    require(got == expected, "start", f"has weights {got}, the network {expected}")
+    start = replace(start, network=network)  # what is frozen may differ
     if early_stopping:
         e = early_stopping
         require(e.every >= 1 and e.patience >= 1, "early_stopping", "needs every >= 1 and patience >= 1")
-        call.held_out = _Data(e.X, e.targets, e.weights, None, E, compute, simplex, True, "early_stopping.")
+        judge = e.loss or loss
+        proper = isinstance(judge, Loss) and not isinstance(judge, Squared)
+        call.held_out = _Data(e.X, e.targets, e.weights, None, E, compute, (), proper, True, "early_stopping.")
         require(call.held_out.X.shape[-1] == d, "early_stopping.X", "must have the features of X")
         require(call.held_out.targets.shape[2] == classes, "early_stopping.targets", "must have the classes of targets")
     looks, look_steps = snapshots or (None, ())
@@ -463,13 +483,15 @@ def train(
 
     size, parameters = compute.dtype.itemsize, sum(W[0].numel() for W in start.weights)
     active = size * (batch or n) * 2 * (sum(network.hidden) + classes)
-    own = size * n * (classes * (1 if len(data.targets) == 1 else 4) + (d if data.X.ndim == 3 else 0))
+    copies = (d if data.X.ndim == 3 or data.weights is not None else 0) + sum(network.hidden[: network.frozen])
+    own = size * n * (classes * (1 if len(data.targets) == 1 else 4) + copies)
     chunks, stop = compute.chunks(E, active + own + 6 * size * parameters, active), threading.Event()
     bar = tqdm(total=len(chunks) * steps, disable=not compute.progress, unit="step")
     with _cores(compute.threads), bar, ThreadPoolExecutor(compute.threads) as pool:
         try:
             run = map if compute.threads == 1 else pool.map
-            parts = list(run(lambda rows: _train_chunk(start[rows], data, rows, call, bar, stop), chunks))
+            with torch.cuda.device(data.X.device if data.X.is_cuda else -1):
+                parts = list(run(lambda rows: _train_chunk(start[rows], data, rows, call, bar, stop), chunks))
         finally:
             stop.set()  # where one thread fails, the others end at their next step
 
@@ -520,17 +542,19 @@ def fit_probes(
 
     X, targets, weights, mask, allow_empty : as in `train`; float64 unless `compute` says otherwise
     l2      : a number, or one a model; it stands beside the SUM of the losses
+    compute : its `progress` has no effect here
     tol     : stop when every entry of every gradient is below tol x the model's total weight
     Raises ValueError as `train` does, and for l2 <= 0; RuntimeError if `max_steps` do not reach `tol`.
     """
-    data = _Data(X, targets, weights, mask, None, compute, allow_empty=allow_empty)
+    data = _Data(X, targets, weights, mask, None, compute, [np.atleast_1d(l2)], allow_empty=allow_empty)
     E, d, (n, classes) = data.models, data.X.shape[-1] + 1, data.targets.shape[1:]
     penalties = _one_each(l2, E, "l2")
     require((penalties > 0).all(), "l2", "must be positive: without it separable data have no optimum")
     one = data.X.ndim == 2 and data.weights is None and data.mask is None and bool((penalties == penalties[0]).all())
-    size = 1 if one else compute.dtype.itemsize * (3 * d * d + 5 * n * classes + 4 * d * classes)
-    with _cores(compute.threads):
-        fits = [_fit_probes(data, rows, penalties, one, tol, max_steps) for rows in compute.chunks(E, size, 1)]
+    own = 0 if one else 3 * d * d + (n * d if data.weights is not None else 0)
+    chunks = compute.chunks(E, compute.dtype.itemsize * (own + 5 * n * classes + 4 * d * classes), 1)
+    with _cores(compute.threads), ThreadPoolExecutor(compute.threads) as pool:
+        fits = list(pool.map(lambda rows: _fit_probes(data, rows, penalties, one, tol, max_steps), chunks))
     weight, bias = (torch.cat([getattr(f, name) for f in fits]) for name in ("weight", "bias"))
     return Probes(weight, bias, max(f.steps for f in fits), max(f.gradient for f in fits))
 

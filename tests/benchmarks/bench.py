@@ -57,8 +57,8 @@ def contenders(sample=8, models=256):
             "vmap, chunks of 64": (lambda: mini.vmap(64, 64), models / 64),
         },
         "W2 200 Adam steps": {
-            "core, one logit": (lambda: probes.core(models, one_logit=True), 1),
             "core, two logits": (lambda: probes.core(models), 1),
+            "core, one logit": (lambda: probes.core(models, one_logit=True), 1),
             "module loop": (lambda: probes.loop(sample), scale),
             "vmap, chunks of 64": (lambda: probes.vmap(64, 64), models / 64),
         },
@@ -107,7 +107,7 @@ def growth():
 
 
 def stacking(models=256):
-    """Seconds for 256 models of W1 and W2 as the core trains k of them at a time: {workload: [[k, seconds], ...]}."""
+    """Seconds for 256 models of W1 and W2 as the core trains k of them at a time: {workload: ...}."""
     result, sizes = {}, [1, 2, 4, 8, 16, 32, 64, 128, 256]
     workloads = {"W1 full batch": w1(models), "W1 minibatch": w1(models, batch=64), "W2 200 Adam steps": w2(models)}
     for name, probe in workloads.items():
@@ -115,8 +115,9 @@ def stacking(models=256):
         for k in sizes:
             sample = max(k, 4)
             ways[str(k)] = (lambda k=k, sample=sample, probe=probe: probe.core(sample, chunk=k), models / sample)
+        ways["loop"] = lambda probe=probe: probe.loop(4), models / 4
         times = medians(ways, 3)
-        result[name] = [[k, times[str(k)]] for k in sizes]
+        result[name] = {"stack": [[k, times[str(k)]] for k in sizes], "loop": times["loop"]}
     return result
 
 
