@@ -193,10 +193,9 @@ def _bins(mean, bins, generator):
 
 @dataclass(frozen=True)
 class Blend:
-    """The best weight of the teacher in a blend with the student, t, and what the blend would gain."""
+    """The best weight t of the teacher in a blend with the student."""
 
     weight: Estimate
-    risk_cut: float  # risk of the student less that of the best blend, on the same inputs: optimistic
     pair_weight: np.ndarray  # one a pair, in the leading shape
 
     def __str__(self):
@@ -217,19 +216,19 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
     zs, step = generator.dual(s), generator.dual(w) - generator.dual(s)
 
     def at(t):
-        """Blend, and slope and curvature in t of the loss of each input, (pairs, inputs)."""
+        """Slope and curvature in t of the loss of each input, (pairs, inputs)."""
         blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
         each = xp.sum(step * (generator.mean(blend) - y), axis=-1), generator.curvature(blend, step)
-        return blend, *(np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n) for x in each)
+        return (np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n) for x in each)
 
     pairs = int(np.prod(lead))
     require(np.all(np.abs(to_numpy(step)).max((-2, -1)) > 0), "student", "equals the teacher: every blend is the same")
     low, high = np.full(pairs, -10.0), np.full(pairs, 10.0)
-    ends = [at(t)[1].mean(1) for t in (low, high)]
+    ends = [next(at(t)).mean(1) for t in (low, high)]
     require(np.all((ends[0] < 0) & (ends[1] > 0)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
     t = np.zeros(pairs)
     for _ in range(60):  # Newton's steps, or half of the bracket where they leave it
-        blend, slope, curvature = at(t)
+        slope, curvature = at(t)
         down, bend = slope.mean(1), curvature.mean(1)
         low, high = np.where(down < 0, t, low), np.where(down < 0, high, t)
         newton = np.divide(down, bend, out=np.full(pairs, np.inf), where=bend > 0)
@@ -239,8 +238,7 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
         t = np.where(inside, t - newton, (low + high) / 2)
     clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
     weight = crossed_mean(t[:, None] - slope / bend[:, None], clusters, value=t.mean())
-    cut = to_numpy(generator.loss(y, s)).mean() - to_numpy(generator.loss(y, blend)).mean()
-    return Blend(weight, float(cut), t.reshape(lead))
+    return Blend(weight, t.reshape(lead))
 
 
 def performance_gap_recovered(teacher, student, ceiling, clusters=None):
