@@ -34,7 +34,7 @@ class Network:
     init: str = (
         "uniform"  # U(-1, 1)/sqrt(in) as torch.nn.Linear; "normal": N(0, 1)/sqrt(in), biases 0; "zeros": the head is 0
     )
-    one_logit: bool = False  # two classes from one output z: their logits are (0, z), at half the work
+    one_logit: bool = False  # two classes as logits (0, z): half the work; half the l2 gives the models of two logits
 
     def __post_init__(self):
         require(all(h > 0 for h in self.hidden), "hidden", "needs positive numbers of units")

@@ -435,7 +435,7 @@ def train(
                SQUARED_LOSS
     lr, l2   : a number, or one a model. Note that l2 stands beside the MEAN loss; in `fit_probes` beside the sum
     loss     : of `losses`, or any function (logits, targets) -> (models, inputs) of (models, inputs, classes) tensors,
-               differentiated by autograd
+               differentiated by autograd; on a GPU it is captured once in a CUDA graph: no .item(), no Python state
     batch    : examples a step; None: all. Batches run through one permutation of the inputs behind the other
     order    : seed of the permutations, shared by all models; None: each model has its own, drawn from its seed
     weights  : (models, inputs) example weights >= 0: subsets, bootstraps
