@@ -206,6 +206,15 @@ def test_early_stopping_counts_weights_and_sees_divergence():
         train(Network(), X, Q, steps=40, lr=1e300, early_stopping=EarlyStopping(held, labels), optimizer=SGD())
 
 
+def test_one_logit_is_two_logits_at_half_the_penalty():
+    """By gradient descent from zero, and with twice the rate, the paths are the same."""
+    X, Q, _, _ = problem(2)
+    how = {"steps": 50, "optimizer": SGD(), "compute": DOUBLE}
+    two = train(Network(init="zeros"), X, Q, lr=0.1, l2=0.2, **how).logits(X)
+    one = train(Network(init="zeros", one_logit=True), X, Q, lr=0.2, l2=0.1, **how).logits(X)
+    agree(one[..., 1] - one[..., 0], two[..., 1] - two[..., 0])
+
+
 def test_a_frozen_layer_can_be_thawed():
     X, Q, _, _ = problem()
     cold = train(Network((6,), frozen=1), X, Q, steps=5, lr=0.1, compute=DOUBLE)

@@ -26,14 +26,15 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Network:
-    """The architecture that all models of a stack share. hidden = () is a linear probe."""
+    """The architecture that all models of a stack share. hidden = () is a linear probe.
+
+    init="normal" draws weights from N(0, 1)/sqrt(in), with biases 0; "zeros" does so too and sets the last layer to 0.
+    """
 
     hidden: tuple[int, ...] = ()  # units of each hidden layer
     activation: str = "relu"  # or "tanh"
     frozen: int = 0  # so many first layers keep their initial weights: frozen=1 are random features with a trained head
-    init: str = (
-        "uniform"  # U(-1, 1)/sqrt(in) as torch.nn.Linear; "normal": N(0, 1)/sqrt(in), biases 0; "zeros": the head is 0
-    )
+    init: str = "uniform"  # U(-1, 1)/sqrt(in), as torch.nn.Linear; or "normal" or "zeros"
     one_logit: bool = False  # two classes as logits (0, z): half the work; half the l2 gives the models of two logits
 
     def __post_init__(self):
