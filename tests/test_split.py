@@ -123,6 +123,17 @@ def test_many_pairs_at_once_equal_one_by_one():
     assert split.thrown_away.value == pytest.approx(np.mean(parts))
 
 
+@pytest.mark.parametrize("rare", [0, 2])
+def test_a_class_that_the_student_names_once_has_a_bin_to_go_to(rare):
+    """The first joins the next class, the last the one before."""
+    rng = np.random.default_rng(0)
+    student = rng.normal(size=(60, 3))
+    student[:, rare] = -9
+    student[7, rare] = 9
+    split = split_residual(rng.integers(0, 3, 60), rng.normal(size=(60, 3)), student, bins=6)
+    assert split.calibration.value + split.thrown_away.value == pytest.approx(split.residual.value)
+
+
 def test_bad_input_names_the_argument():
     truth, labels, teacher, student, _ = world(n=50)
     calls = {

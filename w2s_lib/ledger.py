@@ -106,11 +106,8 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
         misfit = generator.divergence(w, s)
         residual = xp.sum((generator.dual(g) - generator.dual(s)) * (generator.mean(w) - generator.mean(s)), axis=-1)
 
-    def per_pair(x):
-        return np.broadcast_to(to_numpy(x), (*lead, y.shape[0])).reshape(-1, y.shape[0])
-
-    clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
-    risk_w, risk_s, misfit, residual = (per_pair(x) for x in (*risks, misfit, residual))
+    clusters = _clusters(clusters, w, s, lead)
+    risk_w, risk_s, misfit, residual = (_per_pair(x, lead, y.shape[0]) for x in (*risks, misfit, residual))
     gain = risk_w - risk_s
     pairs = [x.mean(1) for x in (gain, misfit, residual)]
     gap, scale = np.abs(pairs[0] - pairs[1] + pairs[2]), sum(x.mean(1) for x in (risk_w, risk_s, misfit, abs(residual)))
@@ -119,11 +116,18 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
     return Ledger(*estimates, *(p.reshape(lead) for p in pairs), imbalance, direction, generator.name)
 
 
-def _shared(teacher, student, lead):
-    """Cluster labels: pairs whose teacher or student is the same array, broadcast along an axis, get one label."""
-    pad = [(1,) * (len(lead) - len(shape)) + tuple(shape) for shape in (teacher, student)]
+def _clusters(clusters, w, s, lead):
+    """The labels given, one a pair; else pairs that share an array broadcast along an axis get one label."""
+    if clusters is not None:
+        return np.broadcast_to(clusters, lead)
+    pad = [(1,) * (len(lead) - x.ndim + 2) + tuple(x.shape[:-2]) for x in (w, s)]
     own = [n if n == pad[0][i] == pad[1][i] else 1 for i, n in enumerate(lead)]  # axes along which both sides vary
     return np.broadcast_to(np.arange(int(np.prod(own))).reshape(own), lead)
+
+
+def _per_pair(x, lead, n):
+    """(..., n) as a NumPy array (pairs, n)."""
+    return np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n)
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def split_residual(truth, teacher, student, generator=KL, *, bins=15, groups=Non
         centred = [x - (np.stack([np.bincount(b, c) for c in x.T], 1) / count[:, None])[b] for x in (u[m], v[m])]
         products[m] = (centred[0] * centred[1]).sum(1) * (count / (count - 1))[b]
     residual = (u * v).sum(2)
-    clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
+    clusters = _clusters(clusters, w, s, lead)
     parts = [crossed_mean(x, clusters) for x in (residual, residual - products, products)]
     return Split(*parts, max(len(np.unique(g)) for g in groups))
 
@@ -188,6 +192,8 @@ def _bins(mean, bins, generator):
             rank = value[where][rows].argsort(kind="stable").argsort(kind="stable")
             labels[where][rows] = start + rank * parts // size
             start += parts if size > 1 else 0  # a class with one input joins the next
+        if size == 1 and start:
+            labels[where][rows] = start - 1  # or, if it is the last, the one before
     return labels
 
 
@@ -219,7 +225,7 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
         """Slope and curvature in t of the loss of each input, (pairs, inputs)."""
         blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
         each = xp.sum(step * (generator.mean(blend) - y), axis=-1), generator.curvature(blend, step)
-        return (np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n) for x in each)
+        return (_per_pair(x, lead, n) for x in each)
 
     pairs = int(np.prod(lead))
     require(np.all(np.abs(to_numpy(step)).max((-2, -1)) > 0), "student", "equals the teacher: every blend is the same")
@@ -236,7 +242,7 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
             break
         inside = (t - newton >= low) & (t - newton <= high)
         t = np.where(inside, t - newton, (low + high) / 2)
-    clusters = _shared(w.shape[:-2], s.shape[:-2], lead) if clusters is None else np.broadcast_to(clusters, lead)
+    clusters = _clusters(clusters, w, s, lead)
     weight = crossed_mean(t[:, None] - slope / bend[:, None], clusters, value=t.mean())
     return Blend(weight, t.reshape(lead))
 

@@ -27,11 +27,11 @@ import torch
 from .estimates import require
 
 
-def check_labels(q, axis=-1):
+def check_labels(q, axis=-1, name="q"):
     """Raise ValueError unless `q` holds probability vectors along `axis` (entries >= 0, sums within 1e-4 of one)."""
-    require(torch.isfinite(q).all(), "q", "holds NaN or infinity")
-    require((q >= 0).all(), "q", "holds negative numbers; pass probabilities (the softmax of the teacher's logits)")
-    require(((q.sum(axis) - 1).abs() < 1e-4).all(), "q", f"does not sum to one over axis {axis}; normalise it")
+    require(torch.isfinite(q).all(), name, "holds NaN or infinity")
+    require((q >= 0).all(), name, "holds negative numbers; pass probabilities (the softmax of the teacher's logits)")
+    require(((q.sum(axis) - 1).abs() < 1e-4).all(), name, f"does not sum to one over axis {axis}; normalise it")
 
 
 def entropy(log_p, axis=-1):

@@ -25,7 +25,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .estimates import require
-from .losses import CE, Loss, Squared
+from .losses import CE, Loss, Squared, check_labels
 from .models import Models, Network, backward, forward, initialise, inputs, two_logits
 
 
@@ -161,15 +161,14 @@ class _Data:
         rows = Q[used]  # the labels of examples that no model uses may be anything
         require(torch.isfinite(rows).all(), name + "targets", "hold NaN or infinity")
         if simplex:
-            proper = (rows >= 0).all() and ((rows.sum(1) - 1).abs() < 1e-4).all()
-            require(proper, name + "targets", "must be probabilities that sum to one over the last axis")
+            check_labels(rows, name=name + "targets")
             known = torch.where(used[:, :, None], Q, 0)
             mass = known.sum(1) if w is None else (w.to(known)[:, None] @ known)[:, 0]
             empty = [] if allow_empty else (mass == 0).nonzero().tolist()
             cases = "model {} has no example of class {}".format(*empty[0]) if empty else ""
             remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
             require(not empty, name + "targets", f"{cases} {remedy}")
-        self.targets, self.weights, self.mask, self.models, self.simplex = Q, w, mask, E, simplex
+        self.targets, self.weights, self.mask, self.models = Q, w, mask, E
 
     def of(self, rows):
         """X, labels (models or 1, classes, inputs) and weights (models, inputs) or None of the models `rows`."""
@@ -450,9 +449,8 @@ def train(
     good = seeds is None or (np.ndim(seeds) == 1 and np.min(seeds) >= 0)
     require(good, "seeds", "must be a list of numbers >= 0, one a model")
     E = None if seeds is None and start is None else len(start if seeds is None else seeds)
-    simplex = isinstance(loss, Loss) and not isinstance(loss, Squared)
     grids = [np.atleast_1d(x) for x in (lr, l2)]
-    data = _Data(X, targets, weights, mask, E, compute, grids, simplex, allow_empty)
+    data = _Data(X, targets, weights, mask, E, compute, grids, _on_simplex(loss), allow_empty)
     E, (n, d), classes = data.models, data.X.shape[-2:], data.targets.shape[2]
     call = SimpleNamespace(steps=steps, loss=loss, optimizer=optimizer, batch=batch, order=order, held_out=None)
     call.seeds = np.arange(E) if seeds is None else np.asarray(seeds)
@@ -469,9 +467,8 @@ def train(
     if early_stopping:
         e = early_stopping
         require(e.every >= 1 and e.patience >= 1, "early_stopping", "needs every >= 1 and patience >= 1")
-        judge = e.loss or loss
-        proper = isinstance(judge, Loss) and not isinstance(judge, Squared)
-        call.held_out = _Data(e.X, e.targets, e.weights, None, E, compute, (), proper, True, "early_stopping.")
+        simplex = _on_simplex(e.loss or loss)
+        call.held_out = _Data(e.X, e.targets, e.weights, None, E, compute, (), simplex, True, "early_stopping.")
         require(call.held_out.X.shape[-1] == d, "early_stopping.X", "must have the features of X")
         require(call.held_out.targets.shape[2] == classes, "early_stopping.targets", "must have the classes of targets")
     looks, look_steps = snapshots or (None, ())
@@ -505,6 +502,11 @@ def train(
     }
     rest = {"snapshots": 1, "best_step": 0, "validation": 1, "diverged": 0}
     return Run(Models(network, **layers), **{name: join(name, axis) for name, axis in rest.items()})
+
+
+def _on_simplex(loss):
+    """Whether labels must be distributions: not for the squared loss, and a user's own may take anything."""
+    return isinstance(loss, Loss) and not isinstance(loss, Squared)
 
 
 def _one_each(value, models, name):
