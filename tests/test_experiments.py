@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from w2s_lib.data import load_images
 from w2s_lib.estimates import to_numpy
-from w2s_lib.experiments import HalfBlind, half_blind, half_blind_teachers
+from w2s_lib.experiments import HalfBlind, half_blind, half_blind_school, half_blind_teachers
 from w2s_lib.train import Compute, fit_probes
 
 
@@ -225,6 +225,28 @@ def test_teachers_by_penalty_set_and_resample(monkeypatch):
         half_blind_teachers(config, resamples=2)
     with pytest.raises(ValueError, match=r"^seen: "):
         half_blind_teachers(config, seen=0)
+
+
+def test_school_gives_each_image_one_use(monkeypatch):
+    config, calls = replace(HalfBlind(), student_inputs=600), []
+
+    def recording(X, targets, **options):
+        calls.append({"X": X, **options})
+        return fit_probes(X, targets, **options)
+
+    monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
+    school = half_blind_school(config, teachers=3)
+    assert len(calls) == 1  # no student is trained
+    weights, images = calls[0]["weights"], load_images("digits")
+    assert np.all(weights.sum(1) == config.teacher_labels) and len(np.unique(weights, axis=0)) == 3
+    together = np.concatenate([calls[0]["X"], school.transfer_pixels, school.pixels])
+    np.testing.assert_array_equal(together[np.lexsort(together.T)], images.pixels[np.lexsort(images.pixels.T)])
+    assert school.transfer_logits.shape == (3, 600, 10) and school.logits.shape == (3, config.test_inputs, 10)
+    assert np.all(calls[0]["mask"] == images.left_half())
+    for logits, labels in ((school.transfer_logits, school.transfer_labels), (school.logits, school.labels)):
+        assert np.all((logits.argmax(-1) == labels).mean(1) > 0.5)
+    again = half_blind_school(config, teachers=2)
+    np.testing.assert_allclose(again.logits, school.logits[:2], atol=0.01)  # the solver's tolerance
 
 
 def test_half_blind_asks_for_no_more_than_there_is():

@@ -281,6 +281,39 @@ def half_blind_teachers(config=HalfBlind(), l2s=(1.0,), sets=100, resamples=1, b
     return TeachersRun(y[test], logits.reshape(len(l2s), sets, resamples, len(test), 10))
 
 
+@dataclass(frozen=True)
+class School:
+    """Half-blind teachers, the images that they label, which none of them was taught on, and common test images.
+
+    Pixels have shape (images, side * side), labels (images,), logits (teachers, images, classes).
+    """
+
+    transfer_pixels: np.ndarray
+    transfer_labels: np.ndarray  # for the ceiling alone
+    transfer_logits: np.ndarray
+    pixels: np.ndarray  # of the test images
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def half_blind_school(config=HalfBlind(), teachers=20):
+    """Train `teachers` half-blind teachers on `config.teacher_labels` images each; returns a School.
+
+    The pool is cut once (by `config.test_seed`) into `config.student_inputs` images for students and a rest from which
+    teacher number s draws hers, stratified, with seed s. `config.seeds` is not used.
+    """
+    images, pool, test = _split(config)
+    X, y = images.pixels, images.labels
+    cut = {"test_size": config.student_inputs, "stratify": y[pool], "random_state": config.test_seed}
+    rest, transfer = train_test_split(pool, **cut)
+    gold = np.array([np.isin(rest, _deal(config, y, rest, s)[0]) for s in range(teachers)], dtype=float)
+    left = np.tile(images.left_half(), (teachers, 1))
+    targets = torch.eye(10)[y[rest]].expand(teachers, -1, -1)
+    probes = fit_probes(X[rest], targets, weights=gold, mask=left, l2=config.l2, tol=1e-5)
+    seen = (part for where in (transfer, test) for part in (X[where], y[where], to_numpy(probes.logits(X[where]))))
+    return School(*seen)
+
+
 def _split(config):
     """Images, and the indices of those to draw from and of the common test split."""
     images = load_images(config.data)
@@ -296,4 +329,4 @@ def _deal(config, y, pool, seed):
     return train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
 
 
-SHARED = (half_blind, half_blind_teachers, _split, _deal)  # of this module, what a cell may call
+SHARED = (half_blind, half_blind_teachers, half_blind_school, _split, _deal)  # of this module, what a cell may call
