@@ -6,7 +6,14 @@ import torch
 from sklearn.linear_model import Ridge as Peer
 
 from w2s_lib import SQUARED, ledger
-from w2s_lib.ridge import decompose_features, noisy_ridge_teachers, sampled_teachers, student_path
+from w2s_lib.ridge import (
+    best_smoother,
+    decompose_features,
+    noisy_ridge_teachers,
+    sampled_teachers,
+    smoother_path,
+    student_path,
+)
 
 LAMBDAS = [0.0, 1e-6, 1e-3, 0.1, 10.0]
 
@@ -134,3 +141,45 @@ def test_bad_input_names_the_argument():
             call()
     with pytest.raises(ValueError, match=r"^features: holds NaN"):
         decompose_features(np.full((3, 2), np.nan))
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+@pytest.mark.parametrize("noise", [0.3, 2.0])
+def test_smoothers_equal_monte_carlo(bias, noise):
+    """The ledger of 400 sampled teachers, within 4 standard errors, for a grid of penalties and a crooked smoother."""
+    rng = np.random.default_rng(5)
+    features, _, _, _ = draw(n=25, p=25)
+    truth, shift, factor = rng.normal(size=25), bias * rng.normal(size=25), noise * rng.normal(size=(25, 25)) / 5
+    ridge = decompose_features(features)
+    smoothers = np.stack([*(ridge.smoother(features, lam) for lam in (0.0, 0.1, 3.0)), rng.normal(size=(25, 25)) / 9])
+    path = smoother_path(smoothers, truth + shift, factor @ factor.T, truth)
+    teachers = truth + shift + rng.normal(size=(400, 25)) @ factor.T
+    for i, S in enumerate(smoothers):
+        book = ledger(truth[:, None], teachers[:, :, None], (teachers @ S.T)[:, :, None], SQUARED)
+        for name in ("gain", "misfit", "residual"):
+            values, exact = getattr(book, f"pair_{name}"), getattr(path, name)[i]
+            assert abs(values.mean() - exact) <= 4 * values.std() / 20 + 1e-12, (name, i)
+    np.testing.assert_allclose(path.gain, path.misfit - path.residual, atol=1e-12)
+    np.testing.assert_allclose(path.gain, path.teacher_risk - path.student_risk, atol=1e-12)
+    np.testing.assert_allclose(path.misfit[0], 0, atol=1e-12)  # the mimic
+
+
+def test_best_smoother_has_no_residual_and_least_risk():
+    rng = np.random.default_rng(6)
+    truth, mean, factor = rng.normal(size=10), rng.normal(size=10), rng.normal(size=(10, 10))
+    given = mean, factor @ factor.T, truth
+    best = best_smoother(*given)
+    path = smoother_path(best, *given)
+    assert abs(path.residual) < 1e-10 and path.gain > 0
+    nearby = smoother_path(best + 0.01 * rng.normal(size=(50, 10, 10)), *given)
+    assert np.all(nearby.student_risk > path.student_risk)
+    as_torch = [torch.as_tensor(x) for x in (best, *given)]
+    assert float(smoother_path(*as_torch).gain) == pytest.approx(path.gain)
+    torch.testing.assert_close(best_smoother(*as_torch[1:]), as_torch[0])
+
+
+def test_bad_smoothers_name_the_argument():
+    good = {"smoothers": np.eye(3), "mean": np.ones(3), "covariance": np.eye(3), "truth": np.ones(3)}
+    for name, bad in (("smoothers", np.eye(2)), ("mean", np.ones(2)), ("covariance", np.ones(3))):
+        with pytest.raises(ValueError, match=rf"^{name}: "):
+            smoother_path(**good | {name: bad})

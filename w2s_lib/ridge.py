@@ -173,3 +173,41 @@ def student_path(ridge, features, lambdas, truth, teachers):
     ww, wg, gg = teachers.power, mean[n:] @ g / m, g @ g / m
     teacher, student = ww - 2 * wg + gg + 0 * ss, ss - 2 * sg + gg
     return StudentPath(teacher - student, ss - 2 * sw + ww, 2 * (wg - sw - sg + ss), teacher, student)
+
+
+def smoother_path(smoothers, mean, covariance, truth):
+    r"""The ledger of a linear student f_s = S f_w on the teacher's own inputs (fixed design), averaged over teachers.
+
+    smoothers  : (..., m, m), S, or a stack of them
+    mean       : (m,), mu = E f_w at the inputs;  covariance : (m, m), Sig = Cov f_w;  truth : (m,), g
+    Squared loss; averages over the m inputs. With b = mu - g, m times
+
+        gain     = tr((I - S'S) Sig) + |b|^2 - |S mu - g|^2
+        misfit   = tr((I - S)'(I - S) Sig) + |(I - S) mu|^2
+        residual = 2 <(I - S) mu, g - S mu> - 2 tr(S'(I - S) Sig)
+
+    Returns a StudentPath in the leading shape. Raises ValueError for shapes that do not match. Derived in the book.
+    """
+    xp, S, mu, Sig, g = _doubles(smoothers=smoothers, mean=mean, covariance=covariance, truth=truth)
+    m = len(g) if g.ndim == 1 else -1
+    for name, shape, right in (
+        ("smoothers", S.shape[-2:], (m, m)),
+        ("mean", mu.shape, (m,)),
+        ("covariance", Sig.shape, (m, m)),
+    ):
+        require(tuple(shape) == right, name, f"needs shape {right} for a truth of shape {tuple(g.shape)}")
+    lost, spread = mu - S @ mu, Sig - S @ Sig  # what smoothing takes from the mean, and from the covariance
+    teacher = mu @ mu - 2 * mu @ g + g @ g + xp.sum(xp.linalg.diagonal(Sig)) + 0 * lost[..., 0]
+    student = xp.sum((S @ mu - g) ** 2, axis=-1) + xp.sum(S * (S @ Sig), axis=(-2, -1))
+    misfit = xp.sum(lost**2, axis=-1) + xp.sum(xp.linalg.diagonal(spread), axis=-1) - xp.sum(S * spread, axis=(-2, -1))
+    residual = 2 * xp.sum(lost * (g - S @ mu), axis=-1) - 2 * xp.sum(S * spread, axis=(-2, -1))
+    return StudentPath(*(x / m for x in (teacher - student, misfit, residual, teacher, student)))
+
+
+def best_smoother(mean, covariance, truth):
+    """The linear student of least risk, S = g mu' (mu mu' + Sig)^-1, (m, m); arguments as in `smoother_path`.
+
+    His residual is zero. (The least-squares inverse is taken where the matrix is singular.)
+    """
+    xp, mu, Sig, g = _doubles(mean=mean, covariance=covariance, truth=truth)
+    return g[:, None] * (xp.linalg.pinv(mu[:, None] * mu + Sig) @ mu)
