@@ -1,5 +1,7 @@
 """gain = misfit - residual for every generator, direction and pair; the theory's reference values; PGR; bad input."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from test_bregman import GENERATORS, KL, LOGISTIC, SQUARED, balance, every, predictions, truths
 
 from w2s_lib import GENERALIZED_KL, ITAKURA_SAITO, crossed_mean, ledger, performance_gap_recovered
+from w2s_lib.ledger import best_blend, split_residual
 
 
 @pytest.mark.parametrize("direction", ["F", "R"])
@@ -125,6 +128,24 @@ def test_class_labels_one_hot_labels_and_torch_give_the_same_books():
     single = ledger(labels, w.astype(np.float32), s.astype(np.float32))
     assert single.imbalance < 1e-6
     np.testing.assert_allclose(single.pair_gain, a.pair_gain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["F", "R"])
+def test_blocks_of_inputs_change_nothing(monkeypatch, direction):
+    """300 inputs at once, and 4 at a time; NumPy and torch."""
+    rng = np.random.default_rng(10)
+    y, w, s = KL.mean(rng.normal(size=(300, 4))), rng.normal(size=(3, 1, 300, 4)), rng.normal(size=(3, 2, 300, 4))
+
+    def found(*arrays):
+        book, split, blend = ledger(*arrays, direction=direction), split_residual(*arrays), best_blend(*arrays)
+        parts = split.calibration.value, split.thrown_away.value
+        return np.hstack([book.pair_gain, book.pair_misfit, book.pair_residual, blend.pair_weight]), parts
+
+    whole = found(y, w, s)
+    monkeypatch.setattr(sys.modules["w2s_lib.ledger"], "BLOCK", 100)
+    for arrays in ((y, w, s), [torch.tensor(x) for x in (y, w, s)]):
+        for got, expected in zip(found(*arrays), whole):
+            np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_shift_of_logits_changes_nothing():

@@ -19,9 +19,9 @@ import numpy as np
 
 from .bregman import KL
 from .estimates import Estimate, crossed_mean, require, to_numpy
-from .ledger import Blend, Ledger, Split, best_blend, ledger, one_hot, split_residual
+from .ledger import Blend, Ledger, Split, best_blend, by_input, ledger, one_hot, split_residual
 
-CHUNK = 100_000  # rows that are read or compared at a time
+CHUNK = 100_000  # rows that are read at a time
 # what an estimate says when its interval contains zero, lies above it, lies below it
 READINGS = {
     "gain": (
@@ -157,37 +157,40 @@ def audit(labels, teacher, student, *, probabilities=False):
     known = ~(np.isnan(labels) | (labels == -1))
     y, few = labels[known], known.sum() < 10
     truth = one_hot(y, K) if len(y) else np.zeros((0, K))
-    agreement = (teacher.argmax(1) == student.argmax(1))[None]
-    misfit = np.concatenate([KL.divergence(student[i : i + CHUNK], teacher[i : i + CHUNK]) for i in range(0, n, CHUNK)])
-    entropies = [crossed_mean(_entropy(x)[None]) for x in (teacher, student)]
+    entropy, confidence, answer = zip(*(by_input(_shown, (), x) for x in (teacher, student)))
+    entropies = [crossed_mean(x) for x in entropy]
     book = split = blend = None
     right, errors = [None] * 3, [None] * 2
     if not few:
-        w, s = teacher[known], student[known]
+        w, s = (x if known.all() else x[known] for x in (teacher, student))
         book = ledger(truth, w, s)
-        correct = [(x.argmax(1) == y)[None].astype(float) for x in (w, s)]
+        correct = [(x[:, known] == y).astype(float) for x in answer]
         right = [crossed_mean(x) for x in (*correct, correct[1] - correct[0])]
-        errors = [_calibration_error(KL.mean(x), y) for x in (w, s)]
+        errors = [_calibration_error(p[0, known], x[0]) for p, x in zip(confidence, correct)]
         if known.sum() >= 40:
             split = split_residual(truth, w, s, bins=min(15, int(known.sum()) // 20))
         try:
             blend = best_blend(truth, w, s)
         except ValueError:  # teacher and student are equal, or saturated: there is no best blend
             blend = None
-    means = crossed_mean(misfit[None]), crossed_mean(agreement.astype(float))
-    return Audit(n, int(known.sum()), K, book, split, blend, *means, *right, *entropies, *errors)
+    if book and known.all():
+        misfit = book.misfit
+    else:
+        misfit = crossed_mean(*by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student))
+    agreement = crossed_mean((answer[0] == answer[1]).astype(float))
+    return Audit(n, int(known.sum()), K, book, split, blend, misfit, agreement, *right, *entropies, *errors)
 
 
-def _entropy(logits):
-    log_p = np.log(KL.mean(logits).clip(np.finfo(float).tiny))
-    return -(np.exp(log_p) * log_p).sum(1)
+def _shown(logits):
+    """Entropy, largest probability and most probable class of each input."""
+    p = KL.mean(logits)
+    return -(p * np.log(p.clip(np.finfo(float).tiny))).sum(1), p.max(1), logits.argmax(1)
 
 
-def _calibration_error(p, y, bins=15):
+def _calibration_error(confidence, right, bins=15):
     """Mean |confidence - accuracy| over bins of equal size of the largest probability (ECE)."""
-    confidence, right = p.max(1), p.argmax(1) == y
-    parts = np.array_split(confidence.argsort(), min(bins, max(1, len(y) // 10)))
-    return float(sum(abs(confidence[b].mean() - right[b].mean()) * len(b) for b in parts) / len(y))
+    parts = np.array_split(confidence.argsort(), min(bins, max(1, len(right) // 10)))
+    return float(sum(abs(confidence[b].mean() - right[b].mean()) * len(b) for b in parts) / len(right))
 
 
 def read(path):

@@ -14,6 +14,7 @@ form is derived in the book. Performance gap recovered: Burns et al. (2023, arXi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from array_api_compat import array_namespace, device
 
 from .bregman import KL
 from .estimates import Estimate, as_arrays, common_namespace, crossed_mean, crossed_ratio, require, to_numpy
+
+BLOCK = 2**16  # numbers of one array that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,18 @@ def ledger(truth, teacher, student, generator=KL, *, direction="F", clusters=Non
     y, w, s, lead = _triple(truth, teacher, student, generator, interior=direction == "R")
 
     xp = array_namespace(w)
-    if direction == "F":
-        risks = generator.loss(y, w), generator.loss(y, s)
-        misfit = generator.divergence(s, w)
-        residual = xp.sum((generator.dual(w) - generator.dual(s)) * (y - generator.mean(s)), axis=-1)
-    else:
-        g = generator.from_mean(y)
-        risks = generator.divergence(w, g), generator.divergence(s, g)
-        misfit = generator.divergence(w, s)
-        residual = xp.sum((generator.dual(g) - generator.dual(s)) * (generator.mean(w) - generator.mean(s)), axis=-1)
 
+    def forward(y, w, s):  # the generator's inner methods: all has been checked
+        inner = xp.sum((generator.dual(w) - generator.dual(s)) * (y - generator.mean(s)), axis=-1)
+        return *(generator._loss(xp, y, f) for f in (w, s)), generator._divergence(xp, s, w), inner
+
+    def reverse(y, w, s):
+        g = generator.from_mean(y)
+        inner = xp.sum((generator.dual(g) - generator.dual(s)) * (generator.mean(w) - generator.mean(s)), axis=-1)
+        return *(generator._divergence(xp, *pair) for pair in ((w, g), (s, g), (w, s))), inner
+
+    risk_w, risk_s, misfit, residual = by_input(forward if direction == "F" else reverse, lead, y, w, s)
     clusters = _clusters(clusters, w, s, lead)
-    risk_w, risk_s, misfit, residual = (_per_pair(x, lead, y.shape[0]) for x in (*risks, misfit, residual))
     gain = risk_w - risk_s
     pairs = [x.mean(1) for x in (gain, misfit, residual)]
     gap, scale = np.abs(pairs[0] - pairs[1] + pairs[2]), sum(x.mean(1) for x in (risk_w, risk_s, misfit, abs(residual)))
@@ -125,9 +128,23 @@ def _clusters(clusters, w, s, lead):
     return np.broadcast_to(np.arange(int(np.prod(own))).reshape(own), lead)
 
 
-def _per_pair(x, lead, n):
-    """(..., n) as a NumPy array (pairs, n)."""
-    return np.broadcast_to(to_numpy(x), (*lead, n)).reshape(-1, n)
+def by_input(function, lead, *arrays):
+    """What `function` finds for each input, as a list of NumPy arrays (pairs, inputs), a block of inputs at a time.
+
+    function : of blocks of the arrays, returns several arrays (..., inputs)
+    lead     : the shape of the pairs, to which the leading axes of all results broadcast
+    arrays   : (..., inputs, outputs), checked
+    So memory is bounded, and what is computed from a block stays in the cache. Blocks of NumPy arrays lie output by
+    output in memory: a sum over few outputs is slow where they lie side by side.
+    """
+    (n, outputs), pairs = arrays[0].shape[-2:], math.prod(lead)
+    size, parts = max(1, BLOCK // max(1, pairs * outputs)), []
+    for start in range(0, max(1, n), size):
+        blocks = (x[..., start : start + size, :] for x in arrays)
+        found = function(*(np.asfortranarray(x) if isinstance(x, np.ndarray) else x for x in blocks))
+        rows = min(size, n - start)
+        parts.append([np.broadcast_to(to_numpy(x), (*lead, rows)).reshape(pairs, rows) for x in found])
+    return [np.concatenate(x, axis=1) for x in zip(*parts)]
 
 
 @dataclass(frozen=True)
@@ -161,30 +178,40 @@ def split_residual(truth, teacher, student, generator=KL, *, bins=15, groups=Non
     y, w, s, lead = _triple(truth, teacher, student, generator)
     n = y.shape[0]
     require(groups is not None or 1 <= bins <= n / 2, "bins", f"must lie between 1 and half the number of inputs, {n}")
-    u, v = (to_numpy(x) for x in (generator.dual(w) - generator.dual(s), y - generator.mean(s)))
-    u, v = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, n, x.shape[-1]) for x in (u, v))
+
+    def differences(y, w, s):
+        u, v = generator.dual(w) - generator.dual(s), y - generator.mean(s)
+        return [x[..., k] for k in range(y.shape[-1]) for x in (u, v)]
+
+    found = by_input(differences, lead, y, w, s)
+    outputs = list(zip(found[::2], found[1::2]))  # (u, v) of each output, (pairs, inputs)
     if groups is None:
-        groups = _bins(to_numpy(generator.mean(s)), bins, generator)
+        groups = _bins(s, bins, generator)
     groups = np.broadcast_to(groups, (*lead, n)).reshape(-1, n)
-    products = np.empty((len(u), n))
+    products = np.empty(groups.shape)
     for m, labels in enumerate(groups):
         _, b, count = np.unique(labels, return_inverse=True, return_counts=True)
         require(count.min() > 1, "groups", "has a bin with a single input; use fewer bins")
-        centred = [x - (np.stack([np.bincount(b, c) for c in x.T], 1) / count[:, None])[b] for x in (u[m], v[m])]
-        products[m] = (centred[0] * centred[1]).sum(1) * (count / (count - 1))[b]
-    residual = (u * v).sum(2)
+        centred = ([x[m] - (np.bincount(b, x[m]) / count)[b] for x in pair] for pair in outputs)
+        products[m] = sum(u * v for u, v in centred) * (count / (count - 1))[b]
+    residual = sum(u * v for u, v in outputs)
     clusters = _clusters(clusters, w, s, lead)
     parts = [crossed_mean(x, clusters) for x in (residual, residual - products, products)]
     return Split(*parts, max(len(np.unique(g)) for g in groups))
 
 
-def _bins(mean, bins, generator):
-    """Bin labels (..., inputs) of predictions (..., inputs, outputs) in mean coordinates."""
-    one = mean.shape[-1] == 1
-    require(one or generator is KL, "groups", "are needed for several outputs: no order in which to bin them")
-    top, value = (np.zeros(mean.shape[:-1], int), mean[..., 0]) if one else (mean.argmax(-1), mean.max(-1))
-    labels, n = np.empty(mean.shape[:-1], int), mean.shape[-2]
-    for where in np.ndindex(mean.shape[:-2]):
+def _bins(s, bins, generator):
+    """Bin labels (..., inputs) of predictions (..., inputs, outputs)."""
+    (*lead, n, outputs), xp = s.shape, array_namespace(s)
+    require(outputs == 1 or generator is KL, "groups", "are needed for several outputs: no order in which to bin them")
+
+    def largest(s):
+        mean = generator.mean(s)
+        return xp.argmax(mean, axis=-1), xp.max(mean, axis=-1)
+
+    top, value = by_input(largest, lead, s)
+    labels = np.empty(top.shape, int)
+    for where in range(len(labels)):
         start = 0
         for c, size in zip(*np.unique(top[where], return_counts=True)):
             rows = np.flatnonzero(top[where] == c)
@@ -194,7 +221,7 @@ def _bins(mean, bins, generator):
             start += parts if size > 1 else 0  # a class with one input joins the next
         if size == 1 and start:
             labels[where][rows] = start - 1  # or, if it is the last, the one before
-    return labels
+    return labels.reshape(*lead, n)
 
 
 @dataclass(frozen=True)
@@ -218,19 +245,25 @@ def best_blend(truth, teacher, student, generator=KL, *, clusters=None):
     an M-estimator. Raises ValueError as `ledger`; if a student equals his teacher; if no blend in the range is best.
     """
     y, w, s, lead = _triple(truth, teacher, student, generator)
-    xp, n = array_namespace(w), y.shape[0]
-    zs, step = generator.dual(s), generator.dual(w) - generator.dual(s)
+    xp = array_namespace(w)
 
     def at(t):
         """Slope and curvature in t of the loss of each input, (pairs, inputs)."""
-        blend = generator.from_dual(zs + xp.asarray(t.reshape(*lead, 1, 1), dtype=zs.dtype, device=device(zs)) * step)
-        each = xp.sum(step * (generator.mean(blend) - y), axis=-1), generator.curvature(blend, step)
-        return (_per_pair(x, lead, n) for x in each)
+        t = xp.asarray(t.reshape(*lead, 1, 1), dtype=s.dtype, device=device(s))
 
-    pairs = int(np.prod(lead))
-    require(np.all(np.abs(to_numpy(step)).max((-2, -1)) > 0), "student", "equals the teacher: every blend is the same")
+        def each(y, w, s):
+            z = generator.dual(s)
+            step = generator.dual(w) - z
+            blend = generator.from_dual(z + t * step)
+            return xp.sum(step * (generator.mean(blend) - y), axis=-1), generator.curvature(blend, step)
+
+        return by_input(each, lead, y, w, s)
+
+    pairs = math.prod(lead)
+    (step,) = by_input(lambda w, s: (xp.max(xp.abs(generator.dual(w) - generator.dual(s)), axis=-1),), lead, w, s)
+    require(np.all(step.max(1) > 0), "student", "equals the teacher: every blend is the same")
     low, high = np.full(pairs, -10.0), np.full(pairs, 10.0)
-    ends = [next(at(t)).mean(1) for t in (low, high)]
+    ends = [at(t)[0].mean(1) for t in (low, high)]
     require(np.all((ends[0] < 0) & (ends[1] > 0)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
     t = np.zeros(pairs)
     for _ in range(60):  # Newton's steps, or half of the bracket where they leave it
