@@ -9,6 +9,9 @@ Averages over teachers need no teacher one by one. The risk, the misfit and the 
 the teacher, so her mean and second moments suffice; seen in the basis U they cost O(k^2) a penalty, k = min(n, p).
 If the teacher is a ridge regression on noisy labels, her moments are known, and there is no Monte Carlo error.
 
+For random linear features and Gaussian inputs the expected ledger of a student without a penalty has a closed form at
+every finite size: `random_feature_ledger`.
+
 NumPy arrays or torch tensors (on any device), always in float64: float32 eigenvalues are wrong where n lambda is below
 1e-6 of the largest. No intercept is fitted: centre features and targets, or add a column of ones.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from .estimates import as_arrays, require
@@ -211,3 +215,66 @@ def best_smoother(mean, covariance, truth):
     """
     xp, mu, Sig, g = _doubles(mean=mean, covariance=covariance, truth=truth)
     return g[:, None] * (xp.linalg.pinv(mu[:, None] * mu + Sig) @ mu)
+
+
+@dataclass(frozen=True)
+class ExpectedLedger:
+    """Expected entries, squared loss: gain = misfit - residual; numbers or arrays."""
+
+    gain: Any
+    misfit: Any
+    residual: Any
+
+
+def random_feature_ledger(d, N, d_s, power, alignment):
+    r"""The expected ledger of a student on random linear features, without a penalty; exact at every finite size.
+
+        m = min(N, d_s),  q = m / (|N - d_s| - 1)
+        misfit = (1 - m/d) M (1 + q),   residual = 2 (1 - m/d) (C + q M),   gain = (1 - m/d) (M - 2C - q M)
+
+    Inputs x ~ N(0, I_d), teacher x'theta_w, truth x'theta*; the student is the minimum-norm regression of her labels at
+    N inputs on the features W x, W (d_s, d) standard normal; inputs, W and (theta_w, theta*) are independent.
+
+    d, N, d_s        : inputs' dimension, labels, features; integers, or arrays that broadcast
+    power, alignment : M = E|theta_w|^2 and C = E<theta_w, theta*>
+    If N and d_s are both at least d, the student is the teacher and every entry is 0. Otherwise the expectations are
+    finite for |N - d_s| >= 2 only (and the variances of what is averaged for |N - d_s| >= 4).
+    Raises ValueError for sizes below 1, for |N - d_s| < 2 where that matters, and for power < 0.
+    Source: derived in the book, chapter "Capacity".
+    """
+    outside, q = _random_features(d, N, d_s)
+    _, M, C = _doubles(power=power, alignment=alignment)
+    require(np.all(M >= 0), "power", "is a mean square, >= 0")
+    misfit, residual = outside * M * (1 + q), 2 * outside * (C + q * M)
+    return ExpectedLedger(misfit - residual, misfit, residual)
+
+
+def posterior_mean_distance(d, N, d_s, power, centre=0.0):
+    r"""E (f_s - E[f_w | f_s])^2 of the student of `random_feature_ledger`, if he interpolates: N < d, d_s >= N + 2.
+
+        (1 - N/d) (|mu|^2 + q M),   q = N / (d_s - N - 1),   for theta_w ~ N(mu, tau^2 I_d),  M = |mu|^2 + d tau^2
+
+    The posterior mean, given inputs, features and the student as a function, is x'(mu + P(theta_w - mu)), with P the
+    projection on the span of the N inputs.
+
+    d, N, d_s, power : as in `random_feature_ledger`
+    centre           : |mu|^2; 0 for a prior without a centre, |theta*|^2 for a teacher who scatters around the truth
+    Raises ValueError for other sizes, and unless 0 <= centre <= power. Source: derived in the book, chapter "Capacity".
+    """
+    require(np.all(np.less(N, d)), "N", "must be less than d; from there on the student is the teacher")
+    require(np.all(np.subtract(d_s, N) >= 2), "d_s", "must be at least N + 2: a student who interpolates")
+    outside, q = _random_features(d, N, d_s)
+    _, M, centre = _doubles(power=power, centre=centre)
+    require(np.all((centre >= 0) & (centre <= M)), "centre", "must lie between 0 and power")
+    return outside * (centre + q * M)
+
+
+def _random_features(d, N, d_s):
+    """1 - m/d, and q where that is positive, else 0."""
+    _, d, N, d_s = _doubles(d=d, N=N, d_s=d_s)
+    for name, size in {"d": d, "N": N, "d_s": d_s}.items():
+        require(np.all(size >= 1), name, "must be at least 1")
+    m, gap = np.minimum(N, d_s), np.abs(N - d_s) - 1
+    matters = m < d
+    require(np.all((gap >= 1) | ~matters), "d_s", "must differ from N by 2 or more: the expectation is infinite")
+    return np.where(matters, 1 - m / d, 0.0), np.where(matters, m / np.where(matters, gap, 1.0), 0.0)
