@@ -334,8 +334,11 @@ def fit_temperature(z, q, axis=-1):
         slope = ((p - q) * z).sum(-1).mean(-1)
         bend = (p * (z - (p * z).sum(-1, keepdim=True)) ** 2).sum(-1).mean(-1)
         low, high = torch.where(slope < 0, beta, low), torch.where(slope < 0, high, beta)
-        newton = beta - slope / bend
-        beta = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
+        step = beta - slope / bend
+        new = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+        beta, moved = new, (new - beta).abs().max()
+        if moved < 1e-12:
+            break
     return 1 / beta
 
 
