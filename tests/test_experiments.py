@@ -258,8 +258,8 @@ def test_transfer_may_ask_another_question_and_names_bad_input():
     right = (odd.test_teacher.argmax(-1) == odd.test_labels).mean()
     assert 0.7 < right < 0.95
     for bad in ([0, 1], [0, 2] * 5, [[0, 1] * 5]):
-        with pytest.raises(ValueError, match="^classes: "):
+        with pytest.raises(ValueError, match=r"^classes: "):
             half_blind_transfer(config, classes=bad)
     for held_out in (0, 1100):
-        with pytest.raises(ValueError, match="^held_out: "):
+        with pytest.raises(ValueError, match=r"^held_out: "):
             half_blind_transfer(config, held_out=held_out)
