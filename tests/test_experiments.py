@@ -9,7 +9,13 @@ from sklearn.linear_model import LogisticRegression
 
 from w2s_lib.data import load_images
 from w2s_lib.estimates import to_numpy
-from w2s_lib.experiments import HalfBlind, half_blind, half_blind_school, half_blind_teachers
+from w2s_lib.experiments import (
+    HalfBlind,
+    half_blind,
+    half_blind_school,
+    half_blind_teachers,
+    half_blind_transfer,
+)
 from w2s_lib.train import Compute, fit_probes
 
 
@@ -252,3 +258,36 @@ def test_school_gives_each_image_one_use(monkeypatch):
 def test_half_blind_asks_for_no_more_than_there_is():
     with pytest.raises(ValueError, match=r"^config: "):
         half_blind(replace(HalfBlind(), student_inputs=2000))
+
+
+def test_transfer_deals_disjoint_images_with_the_teachers_labels():
+    config = HalfBlind(student_inputs=50, seeds=2)
+    run, deal = half_blind(config), half_blind_transfer(config, held_out=30)
+    assert deal.X.shape == (2, 50, 64) and deal.held_X.shape == (2, 30, 64) and deal.held_teacher.shape == (2, 30, 10)
+    np.testing.assert_array_equal(deal.test_X, run.pixels)
+    np.testing.assert_array_equal(deal.test_labels, run.labels)
+    np.testing.assert_allclose(deal.test_teacher, run.teacher, atol=2e-3)  # the same teacher, to the probes' tolerance
+    pixels = load_images().pixels
+    for seed in range(2):
+        rows = {x.tobytes() for x in (*deal.X[seed], *deal.held_X[seed], *deal.test_X)}
+        assert len(rows) >= 50 + 30 + len(run.labels) - 2 and rows <= {x.tobytes() for x in pixels}
+    where = {x.tobytes(): y for x, y in zip(pixels, load_images().labels)}
+    assert [where[x.tobytes()] for x in deal.X[1]] == deal.labels[1].tolist()
+
+
+def test_transfer_may_ask_another_question_and_names_bad_input():
+    config = HalfBlind(student_inputs=50, seeds=2)
+    odd = half_blind_transfer(config, held_out=10, classes=[0, 1] * 5)
+    ten = half_blind_transfer(config, held_out=10)
+    assert odd.teacher.shape == (2, 50, 2)
+    np.testing.assert_array_equal(odd.X, ten.X)
+    np.testing.assert_array_equal(odd.labels, ten.labels % 2)
+    np.testing.assert_array_equal(odd.test_labels, ten.test_labels % 2)
+    right = (odd.test_teacher.argmax(-1) == odd.test_labels).mean()
+    assert 0.7 < right < 0.95
+    for bad in ([0, 1], [0, 2] * 5, [[0, 1] * 5]):
+        with pytest.raises(ValueError, match=r"^classes: "):
+            half_blind_transfer(config, classes=bad)
+    for held_out in (0, 1100):
+        with pytest.raises(ValueError, match=r"^held_out: "):
+            half_blind_transfer(config, held_out=held_out)

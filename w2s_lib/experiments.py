@@ -254,6 +254,51 @@ def half_blind(config=HalfBlind()):
     return HalfBlindRun(config, X[test], y[test], *(to_numpy(m)[:, test] for m in (teacher, soft, hard, ceiling)))
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """What a student of the half-blind teacher is trained, tuned and judged on; each seed has images of its own."""
+
+    X: np.ndarray  # (seeds, inputs, features), the student's images
+    labels: np.ndarray  # (seeds, inputs), their true classes, which the student is not shown
+    teacher: np.ndarray  # (seeds, inputs, classes), the teacher's logits on them
+    held_X: np.ndarray  # (seeds, held_out, features), further images for choices that the truth has no part in
+    held_teacher: np.ndarray  # (seeds, held_out, classes), the teacher's logits on them
+    test_X: np.ndarray  # (inputs, features), shared by all seeds
+    test_labels: np.ndarray  # (inputs,)
+    test_teacher: np.ndarray  # (seeds, inputs, classes)
+
+
+def half_blind_transfer(config=HalfBlind(), held_out=200, classes=range(10)):
+    """Train the half-blind teacher for `config.seeds` seeds and deal out images with her labels; returns a Transfer.
+
+    held_out : images of each seed beside those of teacher and student, for a choice on the teacher's labels alone
+    classes  : the class of each of the ten digits; [0, 1] * 5 asks whether a digit is odd
+    Seeds 0, 1, 2, ... give the teacher the images that they give her in `half_blind`.
+    Raises ValueError for too few images, and for classes that are not numbered 0, 1, 2, ... for all ten digits.
+    """
+    classes = np.asarray(classes)
+    numbered = len(classes) == 10 and set(classes.tolist()) == set(range(len(set(classes.tolist()))))
+    require(numbered, "classes", "must number the classes of the ten digits 0, 1, 2, ..., none left out")
+    images, pool, test = _split(config)
+    left = len(pool) - config.teacher_labels - config.student_inputs
+    require(0 < held_out <= left, "held_out", f"must lie between 1 and the number of images that are left, {left}")
+    X, y = images.pixels, classes[images.labels]
+    gold, own, held = np.zeros((config.seeds, len(pool))), [], []
+    for seed in range(config.seeds):
+        mine, others = _deal(config, images.labels, pool, seed)
+        gold[seed] = np.isin(pool, mine)
+        order = np.random.default_rng(seed).permutation(others)
+        own.append(order[: config.student_inputs])
+        held.append(order[config.student_inputs :][:held_out])
+    mask = np.tile(images.left_half(), (config.seeds, 1))
+    truth = torch.eye(len(set(classes.tolist())))[y[pool]]
+    fit = fit_probes(X[pool], truth, weights=gold, mask=mask, l2=config.l2, tol=1e-5)
+    logits, each = to_numpy(fit.logits(X)), np.arange(config.seeds)[:, None]
+    own, held = np.array(own), np.array(held)
+    student, spare = (X[own], y[own], logits[each, own]), (X[held], logits[each, held])
+    return Transfer(*student, *spare, X[test], y[test], logits[:, test])
+
+
 def half_blind_teachers(config=HalfBlind(), l2s=(1.0,), sets=100, resamples=1, bootstrap=False, seen=1.0):
     """Train the half-blind teacher on `sets` training sets, `resamples` times each, at each penalty; a TeachersRun.
 
@@ -329,4 +374,11 @@ def _deal(config, y, pool, seed):
     return train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
 
 
-SHARED = (half_blind, half_blind_teachers, half_blind_school, _split, _deal)  # of this module, what a cell may call
+SHARED = (
+    half_blind,
+    half_blind_teachers,
+    half_blind_school,
+    half_blind_transfer,
+    _split,
+    _deal,
+)  # what a cell may call
