@@ -36,7 +36,8 @@ DEAD = """async figure => {
     await view.runAsync();
     const {width, height} = await view.toCanvas().then(c => window.canvas = c);
     const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, width, height).data.buffer);
-    return pixels.reduce((hash, pixel) => Math.imul(hash ^ pixel, 16777619), 2166136261);
+    // alpha is a pixel's highest byte, and a product carries nothing down: fold, or black figures collide
+    return pixels.reduce((hash, pixel) => (hash = Math.imul(hash ^ pixel, 16777619), hash ^ (hash >>> 15)), 2166136261);
   };
   const start = Object.fromEntries(controls[figure].map(c => [c.name, c.start]));
   for (const control of controls[figure]) {
