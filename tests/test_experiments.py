@@ -151,15 +151,21 @@ def test_training_that_does_not_converge_says_so(problem):
         fit_probes(problem[0], np.eye(10)[problem[1]][None], max_steps=3)
 
 
-def test_half_blind_teacher_is_blind_and_honest(monkeypatch):
-    """What each training call is given: no test image, disjoint splits, half the pixels for the teacher alone."""
-    calls = []
+@pytest.fixture
+def calls(monkeypatch):
+    """What each training call of the experiments is given."""
+    recorded = []
 
     def recording(X, targets, **options):
-        calls.append({"X": X, "targets": targets, **options})
+        recorded.append({"X": X, "targets": targets, **options})
         return fit_probes(X, targets, **options)
 
     monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
+    return recorded
+
+
+def test_half_blind_teacher_is_blind_and_honest(calls):
+    """What each training call is given: no test image, disjoint splits, half the pixels for the teacher alone."""
     config = replace(HalfBlind(), seeds=3)
     run = half_blind(config)
     images = load_images("digits")
@@ -207,14 +213,8 @@ def test_probes_on_their_own_rows_equal_probes_on_shared_rows():
     torch.testing.assert_close(own.logits(X), shared.logits(X)[:3], atol=1e-3, rtol=0)
 
 
-def test_teachers_by_penalty_set_and_resample(monkeypatch):
-    config, calls = replace(HalfBlind(), seeds=2, test_inputs=300), []
-
-    def recording(X, targets, **options):
-        calls.append(options)
-        return fit_probes(X, targets, **options)
-
-    monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
+def test_teachers_by_penalty_set_and_resample(calls):
+    config = replace(HalfBlind(), seeds=2, test_inputs=300)
     run = half_blind_teachers(config, l2s=[1.0, 0.1], sets=2)
     assert run.logits.shape == (2, 2, 1, 300, 10) and run.truth.shape == (300, 10)
     np.testing.assert_allclose(run.logits[0, :, 0], half_blind(config).teacher, atol=0.02)  # tol 1e-4 against 1e-5
@@ -233,14 +233,8 @@ def test_teachers_by_penalty_set_and_resample(monkeypatch):
         half_blind_teachers(config, seen=0)
 
 
-def test_school_gives_each_image_one_use(monkeypatch):
-    config, calls = replace(HalfBlind(), student_inputs=600), []
-
-    def recording(X, targets, **options):
-        calls.append({"X": X, **options})
-        return fit_probes(X, targets, **options)
-
-    monkeypatch.setattr("w2s_lib.experiments.fit_probes", recording)
+def test_school_gives_each_image_one_use(calls):
+    config = replace(HalfBlind(), student_inputs=600)
     school = half_blind_school(config, teachers=3)
     assert len(calls) == 1  # no student is trained
     weights, images = calls[0]["weights"], load_images("digits")

@@ -290,10 +290,7 @@ def half_blind_transfer(config=HalfBlind(), held_out=200, classes=range(10)):
         order = np.random.default_rng(seed).permutation(others)
         own.append(order[: config.student_inputs])
         held.append(order[config.student_inputs :][:held_out])
-    mask = np.tile(images.left_half(), (config.seeds, 1))
-    truth = torch.eye(len(set(classes.tolist())))[y[pool]]
-    fit = fit_probes(X[pool], truth, weights=gold, mask=mask, l2=config.l2, tol=1e-5)
-    logits, each = to_numpy(fit.logits(X)), np.arange(config.seeds)[:, None]
+    logits, each = to_numpy(_teach(config, images, y, pool, gold).logits(X)), np.arange(config.seeds)[:, None]
     own, held = np.array(own), np.array(held)
     student, spare = (X[own], y[own], logits[each, own]), (X[held], logits[each, held])
     return Transfer(*student, *spare, X[test], y[test], logits[:, test])
@@ -352,9 +349,7 @@ def half_blind_school(config=HalfBlind(), teachers=20):
     cut = {"test_size": config.student_inputs, "stratify": y[pool], "random_state": config.test_seed}
     rest, transfer = train_test_split(pool, **cut)
     gold = np.array([np.isin(rest, _deal(config, y, rest, s)[0]) for s in range(teachers)], dtype=float)
-    left = np.tile(images.left_half(), (teachers, 1))
-    targets = torch.eye(10)[y[rest]].expand(teachers, -1, -1)
-    probes = fit_probes(X[rest], targets, weights=gold, mask=left, l2=config.l2, tol=1e-5)
+    probes = _teach(config, images, y, rest, gold)
     seen = (part for where in (transfer, test) for part in (X[where], y[where], to_numpy(probes.logits(X[where]))))
     return School(*seen)
 
@@ -374,11 +369,11 @@ def _deal(config, y, pool, seed):
     return train_test_split(pool, train_size=config.teacher_labels, stratify=y[pool], random_state=seed)
 
 
-SHARED = (
-    half_blind,
-    half_blind_teachers,
-    half_blind_school,
-    half_blind_transfer,
-    _split,
-    _deal,
-)  # what a cell may call
+def _teach(config, images, y, rows, gold):
+    """Half-blind teachers on the images `rows` with classes y, one a row of the example weights `gold`: Probes."""
+    mask, truth = np.tile(images.left_half(), (len(gold), 1)), torch.eye(int(y.max()) + 1)[y[rows]]
+    return fit_probes(images.pixels[rows], truth, weights=gold, mask=mask, l2=config.l2, tol=1e-5)
+
+
+# of this module, what a cell may call
+SHARED = (half_blind, half_blind_teachers, half_blind_school, half_blind_transfer, _split, _deal, _teach)

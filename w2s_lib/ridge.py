@@ -146,12 +146,18 @@ def noisy_ridge_teachers(ridge, features, lam, truth, noise, n):
 
 
 @dataclass(frozen=True)
-class StudentPath:
-    """Averages over teachers and test inputs, one a penalty; squared loss, risks against the truth."""
+class ExpectedLedger:
+    """Expected entries, squared loss: gain = misfit - residual; numbers or arrays."""
 
     gain: Any
     misfit: Any
     residual: Any
+
+
+@dataclass(frozen=True)
+class StudentPath(ExpectedLedger):
+    """Averages over teachers and test inputs, one a penalty; squared loss, risks against the truth."""
+
     teacher_risk: Any
     student_risk: Any
 
@@ -200,11 +206,12 @@ def smoother_path(smoothers, mean, covariance, truth):
         ("covariance", Sig.shape, (m, m)),
     ):
         require(tuple(shape) == right, name, f"needs shape {right} for a truth of shape {tuple(g.shape)}")
-    lost, spread = mu - S @ mu, Sig - S @ Sig  # what smoothing takes from the mean, and from the covariance
-    teacher = mu @ mu - 2 * mu @ g + g @ g + xp.sum(xp.linalg.diagonal(Sig)) + 0 * lost[..., 0]
-    student = xp.sum((S @ mu - g) ** 2, axis=-1) + xp.sum(S * (S @ Sig), axis=(-2, -1))
-    misfit = xp.sum(lost**2, axis=-1) + xp.sum(xp.linalg.diagonal(spread), axis=-1) - xp.sum(S * spread, axis=(-2, -1))
-    residual = 2 * xp.sum(lost * (g - S @ mu), axis=-1) - 2 * xp.sum(S * spread, axis=(-2, -1))
+    f, smooth = S @ mu, S @ Sig
+    lost = xp.sum(S * (Sig - smooth), axis=(-2, -1))  # tr(S'(I - S) Sig)
+    teacher = xp.sum((mu - g) ** 2) + xp.sum(xp.linalg.diagonal(Sig)) + 0 * lost
+    student = xp.sum((f - g) ** 2, axis=-1) + xp.sum(S * smooth, axis=(-2, -1))
+    misfit = xp.sum((mu - f) ** 2, axis=-1) + xp.sum(xp.linalg.diagonal(Sig - smooth), axis=-1) - lost
+    residual = 2 * xp.sum((mu - f) * (g - f), axis=-1) - 2 * lost
     return StudentPath(*(x / m for x in (teacher - student, misfit, residual, teacher, student)))
 
 
@@ -215,15 +222,6 @@ def best_smoother(mean, covariance, truth):
     """
     xp, mu, Sig, g = _doubles(mean=mean, covariance=covariance, truth=truth)
     return g[:, None] * (xp.linalg.pinv(mu[:, None] * mu + Sig) @ mu)
-
-
-@dataclass(frozen=True)
-class ExpectedLedger:
-    """Expected entries, squared loss: gain = misfit - residual; numbers or arrays."""
-
-    gain: Any
-    misfit: Any
-    residual: Any
 
 
 def random_feature_ledger(d, N, d_s, power, alignment):
