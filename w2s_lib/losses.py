@@ -272,9 +272,11 @@ class AuxiliaryConfidence(Loss):
         K = len(log_p)
         require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
         shares = self.prior or (1 / K,) * K
-        others = [torch.cat([log_p[:k], log_p[k + 1 :]]).logsumexp(0) for k in range(K)]
-        above = [x - o - _quantile(x - o, 1 - share, used) for x, o, share in zip(log_p, others, shares)]
-        own = torch.stack(above).argmax(0, keepdim=True)
+        # log-odds s = log p - log(1 - p), with log(1 - p) = log(-expm1(log p)); p = 1 is taken as the next number below
+        odds = log_p - torch.expm1(log_p.clamp(max=-torch.finfo(log_p.dtype).eps)).neg_().log_()
+        level = log_p.new_tensor([1 - share for share in shares]).view(K, *[1] * (log_p.ndim - 1))
+        above = odds - _quantile(odds, level, used)
+        own = above.argmax(0, keepdim=True)
         return torch.zeros_like(log_p).scatter_(0, own, 1.0).movedim(0, axis)
 
     def _target(self, log_p, labels, axis, step):

@@ -1,0 +1,209 @@
+r"""The evidence of the book: sweeps of `protocol.run` over real data, and the small tables that are kept of them.
+
+    python -m w2s_lib evidence                    all data sets at full size: an hour or two on two cores
+    python -m w2s_lib evidence --data mnist       one of them
+    python -m w2s_lib evidence --size default     minutes, on digits alone
+
+Each setting is a cell of a `Store`, so a sweep that was killed goes on where it stood. When all cells of a data set are
+there, its table is written: one .npz with all settings, the numbers of each run that the chapters use, means over runs
+of the others, crossed estimates of every rule and comparison, and the provenance (code, data, machine, versions).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import data, protocol
+from .estimates import Estimate, require
+from .experiments import Store, code_digest, digest
+from .protocol import Protocol, run
+
+WIDTHS = (64, 256, 512, 1024, 2048)
+CONFIDENCES = (1.0, 0.5, 0.2, 0.05)
+NOISES = (0.0, 0.1, 0.2, 0.3)
+BASES = {
+    "digits": Protocol("digits", teacher="left", gold=60, transfer=500, validation=300, width=128, steps=100,
+                       stages=(3, 10, 30), l2s=(1e-3, 1e-2, 1e-1), lr=0.03, losses=("CE", "RCE", "AUX")),
+    "mnist": Protocol("mnist", teacher="pool:7", student="pixels", gold=100, width=256),
+    "fashion": Protocol("fashion", teacher="pca:10", student="lite0", gold=100, width=256),
+    "movie": Protocol("movie", teacher="bag:300", student="minilm:6", gold=1000),
+    "hh": Protocol("hh", teacher="minilm:1", student="minilm:6", gold=500),
+}  # fmt: skip
+GOLDS = {"mnist": (50, 100, 300, 1000), "fashion": (50, 100, 300, 1000)}
+TEACHERS = {
+    "mnist": ("pool:7", "pool:4", "left"),
+    "fashion": ("pca:10", "pool:7", "pixels"),
+    "movie": ("bag:300", "minilm:0", "minilm:2"),
+    "hh": ("minilm:1", "bag:300", "length"),
+}
+# stored for each run; of the other arrays (losses, path, runs) the mean over runs is kept
+EACH = ("acc", "ce_cal", "gain", "misfit", "tstar")
+
+
+def settings(name, size="full"):
+    """The Protocols of a data set: its base, one ladder at a time, width x confidence crossed where labels are binary.
+
+    Axes: width, confidence, gold (labels of the teacher), noise (in them), teacher (her features), teacher_l2, bag,
+    student (the encoder's depth), and the base once more with three bootstraps of the teacher and three initialisations
+    of the student a split, which tells the sources of luck apart.
+    """
+    require(name in BASES, "data", f"must be one of {', '.join(BASES)}")
+    base = BASES[name]
+    if size == "default":
+        return [replace(base, confidence=a) for a in (1.0, 0.2)]
+    text = name in ("movie", "hh")
+    made = [replace(base, width=w, confidence=a) for w in WIDTHS for a in (CONFIDENCES if text else CONFIDENCES[:1])]
+    made += [replace(base, confidence=a) for a in CONFIDENCES]
+    made += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
+    made += [replace(base, noise=x) for x in NOISES]
+    made += [replace(base, teacher=t) for t in TEACHERS.get(name, ())]
+    made += [replace(base, teacher_l2=x) for x in (1.0, 10.0, 100.0)]
+    made += [replace(base, bag=b) for b in (0, 5)]
+    made += [replace(base, student=f"minilm:{k}") for k in (0, 2, 4, 6)] if text else []
+    made += [replace(base, splits=10, teachers=3, students=3, losses=("CE", "RCE"))]
+    return list(dict.fromkeys(made))
+
+
+def store(name, folder):
+    """The Store of a data set's cells below `folder`."""
+    task = data.load_task(name)
+    version = digest(task.labels, task.part, code_digest(data))
+    return Store(run, Path(folder) / name, data=f"{name} {version}", code=(protocol,))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The table of one data set; index it by what differs from the base: `evidence.at(width=64)["acc"]`."""
+
+    name: str
+    configs: tuple[Protocol, ...]
+    results: tuple[dict, ...]
+    provenance: dict
+
+    def at(self, **changes):
+        """{name: array} of the setting that differs from the base so. KeyError if there is none."""
+        wanted = replace(BASES[self.name], **changes)
+        for config, result in zip(self.configs, self.results):
+            if config == wanted:
+                return result
+        raise KeyError(f"{self.name} has no setting with {changes}")
+
+    def ladder(self, axis, **fixed):
+        """[(value, {name: array}), ...] of all settings that differ from the base (with `fixed`) in `axis` alone."""
+        base = replace(BASES[self.name], **fixed)
+        found = [(getattr(c, axis), r) for c, r in zip(self.configs, self.results)
+                 if c == replace(base, **{axis: getattr(c, axis)})]  # fmt: skip
+        return sorted(found, key=lambda pair: pair[0]) if axis not in ("teacher", "student") else found
+
+    def estimate(self, result, key, *index):
+        """One crossed estimate of a result: `estimate(r, "pair_weak", 0, 0)`."""
+        value, se, df = (float(x) for x in result[key][index])
+        runs = result["teacher_acc"].size
+        return Estimate(value, se, df, runs, runs, int(self.provenance["test_inputs"]))
+
+
+def reduce(result):
+    """What the table keeps of a cell."""
+    kept = {}
+    for name, x in result.items():
+        x = np.asarray(x)
+        if x.ndim == 3 and x.shape[2] == len(result["teacher_acc"]) and name not in EACH:
+            x = x.mean(2)
+        kept[name] = _rounded(x)
+    return kept
+
+
+def _rounded(x):
+    """Floats to five significant digits, which pack well and are far inside every interval."""
+    if x.dtype.kind != "f":
+        return x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (4 - np.floor(np.log10(np.abs(x))))
+        return np.where(np.isfinite(scale), np.round(x * scale) / scale, x).astype(np.float32)
+
+
+def sweep(name, folder, *, size="full", jobs=1, progress=True):
+    """Compute the missing cells of a data set; returns its Evidence."""
+    cells, configs = store(name, folder), settings(name, size)
+    results = cells.sweep(configs, jobs=jobs, progress=progress)
+    return Evidence(name, tuple(configs), tuple(reduce(r) for r in results), _provenance(name, size, cells))
+
+
+def _provenance(name, size, cells):
+    """Where a table comes from."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    task = data.load_task(name)
+    return {
+        "data": cells.data, "code": cells.version, "size": size, "commit": git.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version(),
+        "torch": torch.__version__, "numpy": np.__version__, "date": time.strftime("%Y-%m-%d"),
+        "inputs": len(task.labels), "test_inputs": int((task.part == "test").sum()), "classes": task.classes,
+        "dropped": [[reason, int(count)] for reason, count in task.dropped],
+    }  # fmt: skip
+
+
+def write(evidence, path):
+    """Write the table, under another name first and then renamed. The same evidence gives the same bytes of numbers."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{i}/{k}": x for i, r in enumerate(evidence.results) for k, x in r.items()}
+    about = json.dumps({"configs": [asdict(c) for c in evidence.configs], "provenance": evidence.provenance})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, about=np.asarray(about), **arrays)
+    temporary.replace(path)
+
+
+@lru_cache
+def read(path):
+    """The Evidence of a table. Raises ValueError that names a damaged or foreign file, FileNotFoundError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            results = [{} for _ in about["configs"]]
+            for key in file.files:
+                cell, _, name = key.partition("/")
+                if name:
+                    results[int(cell)][name] = file[key]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing; make it with `make evidence`") from None
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no table of evidence ({error}); `make evidence` makes it") from error
+    lists = [{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()} for c in about["configs"]]
+    configs = tuple(Protocol(**c) for c in lists)
+    return Evidence(configs[0].data, configs, tuple(results), about["provenance"])
+
+
+def main(arguments=None):
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m w2s_lib evidence", description="Compute the tables of evidence.")
+    full = [name for name in BASES if name != "digits"]
+    parser.add_argument("--data", nargs="+", choices=list(BASES), help=f"default: {' '.join(full)}, or digits")
+    parser.add_argument("--size", choices=("full", "default"), default="full")
+    parser.add_argument("--folder", type=Path, default=Path("evidence"), help="of the finished cells")
+    parser.add_argument("--out", type=Path, default=Path("book/_data/evidence"), help="of the tables")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    chosen = parser.parse_args(arguments)
+    for name in chosen.data or (["digits"] if chosen.size == "default" else full):
+        try:
+            found = sweep(name, chosen.folder, size=chosen.size, jobs=chosen.jobs)
+        except KeyboardInterrupt:
+            print(f"interrupted; finished cells are kept in {chosen.folder}, the same command goes on", file=sys.stderr)
+            return 130
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            parser.exit(2, f"{parser.prog}: {name}: {error}\n")
+        write(found, chosen.out / f"{name}.npz")
+        print(f"{chosen.out / name}.npz: {len(found.configs)} settings")
+    return 0

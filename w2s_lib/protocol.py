@@ -1,0 +1,483 @@
+r"""One weak-to-strong experiment on real data, from labels to the ledger, as one function of one frozen config.
+
+    gold inputs, true labels   -> teacher    softmax regression on weak features
+    transfer inputs            -> student    trained on the teacher's labels, by each loss, along the whole path
+    the same, true labels      -> ceiling
+    validation inputs          -> every choice: penalty, training time, c of CACE, temperature; on the TEACHER's labels
+    test inputs, true labels   -> what is reported, and nothing else
+
+The student is a softmax regression on random ReLU features (`width` of them) of frozen strong features. His
+regularisation path has two legs: all penalties at the end of training, and stages of training at the least penalty. A
+run is one draw of the three sources of luck: the split (which inputs are gold, transfer, validation), the teacher's
+training (a bootstrap of her gold inputs), the student's initialisation (his random features). Test inputs are the same
+in all runs. True labels of validation inputs are used by rules that say so in their name, and by the ceiling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .bregman import KL, decompose
+from .data import features, load_task
+from .estimates import crossed_mean, crossed_ratio, nested_components, require, to_numpy
+from .ledger import ledger, one_hot, split_residual
+from .losses import (
+    CE,
+    KL_REVERSE,
+    AuxiliaryConfidence,
+    ConfidenceSwitch,
+    ReverseFamily,
+    fit_temperature,
+    symmetric_loss,
+)
+from .models import Network, initialise
+from .train import Compute, fit_probes, train
+
+QUANTILES = (0.25, 0.5, 0.75)  # of the teacher's confidence: CACE's candidates for c
+LOSSES = ("CE", "RCE", "reverse KL", "J", "SL", "CACE", "AUX", "hard")  # forward KL has CE's gradient: the same student
+FEW = (20, 50, 200)  # true labels of validation inputs that some rules may see
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Settings of an experiment. Defaults are the small size; nothing in it was chosen by a test label."""
+
+    data: str = "mnist"
+    teacher: str = "pool:7"  # features that she sees (see `features`)
+    student: str = "pixels"  # features that he sees
+    width: int = 512  # random ReLU features on top of them; 0: a linear student
+    gold: int = 100  # true labels for the teacher
+    transfer: int = 1000  # inputs that she labels for the student
+    validation: int = 500  # further inputs that she labels, for choices
+    teacher_l2: float = 1.0  # beside the sum of her losses: scikit-learn's default
+    bag: int = 0  # > 0: the teacher is the dual mean of so many, each on a bootstrap of the gold inputs
+    confidence: float = 1.0  # a: labels a q + (1 - a)/K instead of the teacher's q
+    noise: float = 0.0  # share of the gold labels replaced by another class, at random
+    losses: tuple[str, ...] = LOSSES
+    l2s: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # student's penalties, beside the mean loss
+    stages: tuple[int, ...] = (3, 10, 30, 100)  # steps after which training is looked at, at the first penalty
+    steps: int = 300  # of Adam on all transfer inputs
+    lr: float = 0.01
+    splits: int = 20  # seeds first_split, first_split + 1, ...
+    teachers: int = 1  # trainings of the teacher a split; more than one: on bootstraps of the gold inputs
+    students: int = 1  # initialisations of the student a teacher
+    first_split: int = 0
+
+    def check(self):
+        """Raise ValueError that names what cannot be."""
+        require(
+            set(self.losses) <= set(LOSSES) and "CE" in self.losses, "losses", f"must be of {LOSSES}, CE among them"
+        )
+        for name in ("gold", "transfer", "splits", "teachers", "students", "steps"):
+            require(getattr(self, name) >= 1, name, "must be at least 1")
+        require(self.validation >= max(FEW), "validation", f"must be at least {max(FEW)}: rules see so many labels")
+        require(0 < self.confidence <= 1, "confidence", "must be in (0, 1]")
+        require(0 <= self.noise < 1, "noise", "must be in [0, 1)")
+        require(list(self.l2s) == sorted(self.l2s) and min(self.l2s) > 0, "l2s", "must be positive and rise")
+        require(all(0 < t < self.steps for t in self.stages), "stages", f"must lie between 0 and steps, {self.steps}")
+
+    @property
+    def path(self):
+        """[(penalty, steps), ...]: first the penalties at the end of training, then the stages of training."""
+        return [(l2, self.steps) for l2 in self.l2s] + [(self.l2s[0], t) for t in self.stages]
+
+    @property
+    def runs(self):
+        """[(split, teacher, student), ...] seeds."""
+        seeds = range(self.first_split, self.first_split + self.splits)
+        return [(s, t, u) for s in seeds for t in range(self.teachers) for u in range(self.students)]
+
+
+@lru_cache(maxsize=4)
+def load(data, *names):
+    """A task and the features of those names, standardised by the inputs outside its test part."""
+    task = load_task(data)
+    train_part = task.part != "test"
+    scaled = []
+    for name in names:
+        X = features(task, name)
+        mean, sd = X[train_part].mean(0), X[train_part].std(0)
+        scaled.append((X - mean) / np.where(sd > 1e-6, sd, 1))
+    return task, *scaled
+
+
+def deal(task, config, split):
+    """Indices (gold, transfer, validation) of a split, disjoint; data sets with an own split keep to it."""
+    rng, own = np.random.default_rng([split, 0]), (task.part == "gold").any()
+    gold = rng.permutation(np.flatnonzero(task.part == ("gold" if own else "pool")))
+    rest = rng.permutation(np.flatnonzero(task.part == "transfer")) if own else gold[config.gold :]
+    need = config.transfer + config.validation
+    enough = len(gold) >= config.gold and len(rest) >= need
+    require(enough, "config", f"asks for {config.gold} + {need} inputs, {task.name} has {len(gold)} + {len(rest)}")
+    return gold[: config.gold], rest[: config.transfer], rest[config.transfer : need]
+
+
+def teach(task, X, config):
+    """Logits of the teachers on all inputs: (splits * teachers, inputs, classes)."""
+    K, pool = task.classes, np.flatnonzero(task.part != "test")
+    place = {i: j for j, i in enumerate(pool)}
+    weights, labels = [], []
+    for split, teacher, _ in [run for run in config.runs if run[2] == 0]:
+        gold = deal(task, config, split)[0]
+        rng = np.random.default_rng([split, 1])
+        y = task.labels.copy()
+        wrong = gold[rng.random(len(gold)) < config.noise]
+        y[wrong] = (y[wrong] + rng.integers(1, K, len(wrong))) % K
+        for b in range(max(1, config.bag)):
+            rng = np.random.default_rng([split, 2, teacher, b])
+            whole = config.teachers == 1 and not config.bag
+            counts = 1 if whole else rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)))
+            w = np.zeros(len(pool))
+            w[[place[i] for i in gold]] = counts
+            weights.append(w)
+            labels.append(np.eye(K)[y[pool]])
+    probes = fit_probes(
+        X[pool],
+        np.array(labels),
+        weights=np.array(weights),
+        l2=config.teacher_l2,
+        tol=1e-5,
+        allow_empty=True,
+        compute=Compute(dtype=torch.float64, memory=1e9),
+    )
+    z = KL.dual(to_numpy(probes.logits(X)))
+    return z.reshape(-1, max(1, config.bag), *z.shape[1:]).mean(1)
+
+
+def losses(config):
+    """{name: (loss, kind of label)}, CACE once for each candidate of c."""
+    # log q is taken of max(q, 1e-4): a sure teacher's odds end at ten thousand to one
+    reverse = ReverseFamily(lam=0.0, clamp=1e-4)
+    made = {
+        "CE": (CE, "soft"),
+        "RCE": (reverse, "soft"),
+        "reverse KL": (ReverseFamily(lam=KL_REVERSE.lam, clamp=1e-4), "soft"),
+        "J": (ReverseFamily(lam=0.3, clamp=1e-4), "soft"),
+        "SL": (symmetric_loss(clamp=1e-4), "soft"),
+        "AUX": (AuxiliaryConfidence(alpha=0.5, warmup=config.steps // 5), "soft"),
+        "hard": (CE, "hard"),
+    }
+    made = {name: made[name] for name in config.losses if name in made}
+    if "CACE" in config.losses:
+        made |= {f"CACE {c}": (ConfidenceSwitch(c, quantile=True, reverse=reverse), "soft") for c in QUANTILES}
+    return made | {"ceiling": (CE, "true")}
+
+
+def study(X, q, y, rows, config, seed):
+    """Logits of one student by every loss along the path: {name: (path, inputs, classes)} on `rows` after transfer.
+
+    X : strong features; q, y : teacher's labels and true labels of the transfer inputs; rows : (transfer, elsewhere)
+    """
+    transfer, _ = rows
+    K, n = q.shape[1], len(transfer)
+    Phi = torch.as_tensor(X[np.concatenate(rows)])
+    if config.width:
+        net = Network((config.width,), frozen=1, init="normal")
+        Phi = initialise(net, Phi.shape[1], K, [seed]).logits(Phi, layers=1)[0]
+    labels = {"soft": q, "hard": np.eye(K)[q.argmax(-1)], "true": np.eye(K)[y]}
+    shots = (Phi[n:], (*config.stages, config.steps))
+    out, head = {}, Network(init="zeros", one_logit=K == 2)
+    l2 = np.array(config.l2s) / (2 if K == 2 else 1)  # half the penalty on one logit is the penalty on two
+    for name, (loss, kind) in losses(config).items():
+        Q = torch.as_tensor(labels[kind], dtype=torch.float32)
+        made = train(head, Phi[:n], Q, steps=config.steps, lr=config.lr, loss=loss, l2=l2, snapshots=shots,
+                     seeds=[0] * len(l2), allow_empty=True)  # fmt: skip
+        shot = made.snapshots  # (stages + 1, penalties, elsewhere, classes)
+        out[name] = KL.dual(to_numpy(torch.cat([shot[-1], shot[:-1, 0]])))
+    return out
+
+
+def run(config):
+    """Carry out the experiment; returns {name: array}, what a sweep's cell keeps.
+
+    Axes: L losses (config.losses, then the ceiling), P points of config.path, R config.runs. CACE at a point is the
+    candidate of c that the weak labels of the validation inputs prefer there.
+    (L, P, R): of the test inputs acc, ce, brier, ece, entropy, the ledger's gain, misfit, residual, agree (with the
+      teacher), tstar (squared loss, recalibrated student), ce_cal and entropy_cal after one temperature from the
+      teacher's labels, peer (agreement with the student of another teacher), matched (pairs of texts: accuracy where
+      lengths are alike); of the validation inputs weak_ce with weak_se and weak_agree on the teacher's labels,
+      true_ce and true_acc on all true labels, true_ce_m and tstar_m on m of them. CE risks there are recalibrated
+    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; distance to the dual mean
+      of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
+    choice_RULE (L, R): the point of the path that a rule picks; pair_RULE, gain_RULE, pgr_RULE, parts_RULE (L, ..., 3):
+      value, standard error, degrees of freedom of crossed estimates over runs and test inputs (`report`)
+    Raises ValueError for impossible settings.
+    """
+    config.check()
+    task, X_w, X_s = load(config.data, config.teacher, config.student)
+    test = np.flatnonzero(task.part == "test")
+    truth, z_teachers = one_hot(task.labels[test], task.classes), teach(task, X_w, config)
+    names, stats, z_test, W = [*losses(config)], [], [], []
+    for r, (split, teacher, student) in enumerate(config.runs):
+        transfer, held = deal(task, config, split)[1:]
+        z_w = z_teachers[r // config.students]
+        q = config.confidence * KL.mean(z_w) + (1 - config.confidence) / task.classes
+        place = (transfer, np.concatenate([held, test]))
+        seed = int(np.random.default_rng([split, 3, teacher, student]).integers(2**31))
+        made = study(X_s, q[transfer], task.labels[transfer], place, config, seed)
+        few = np.random.default_rng([split, 4]).permutation(len(held))
+        about = _About(q[held], task.labels[held], task.labels[test], z_w[test], few, task, test)
+        stats.append({name: about.measure(z) for name, z in made.items()})
+        z_test.append({name: z[:, len(held) :].astype(np.float32) for name, z in made.items()})
+        W.append(z_w[test])
+    keep, used = _tune_cace(names, config, stats)
+    out = {key: np.array([[s[n][key] for n in names] for s in stats]).transpose(1, 2, 0) for key in stats[0]["CE"]}
+    Z = np.array([[z[n] for n in names] for z in z_test]).transpose(1, 2, 0, 3, 4)  # (L, P, R, test, K)
+    points = np.arange(Z.shape[1])[:, None], np.arange(Z.shape[2])
+    out = {k: np.array([x[row[points[0], points[1]], points[0], points[1]] for row in keep]) for k, x in out.items()}
+    Z = np.array([Z[row, points[0], points[1]] for row in keep])
+    W = np.array(W)
+    out |= used | _teachers(W, truth, task, test, config) | _ensembles(Z, W, truth, out, config, task, test)
+    return out | _luck(Z, out, config) | _conclusions(Z, W, truth, out, config)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What one run's students are measured by."""
+
+    q_val: np.ndarray
+    y_val: np.ndarray
+    y_test: np.ndarray
+    z_w: np.ndarray
+    few: np.ndarray
+    task: object
+    test: np.ndarray
+
+    def measure(self, z):
+        """{name: (path,)} of one loss; z (path, validation + test, classes)."""
+        n, K = len(self.q_val), self.task.classes
+        T = to_numpy(fit_temperature(torch.as_tensor(z[:, :n]), torch.as_tensor(np.tile(self.q_val, (len(z), 1, 1)))))
+        cal, z = z / T[:, None, None], z[:, n:]
+        truth, w = np.eye(K)[self.y_test], KL.mean(self.z_w)
+        book = ledger(truth, self.z_w, z)
+        out = scores(z, self.y_test)
+        out |= {"gain": book.pair_gain, "misfit": book.pair_misfit, "residual": book.pair_residual, "temperature": T}
+        out["agree"] = (z.argmax(-1) == w.argmax(-1)).mean(-1)
+        out["tstar"] = _weight(KL.mean(cal[:, n:]), w, truth)
+        after = scores(cal[:, n:], self.y_test)
+        out |= {"ce_cal": after["ce"], "entropy_cal": after["entropy"]}
+        if self.task.length is not None:
+            out["matched"] = scores(z[:, _alike(self.task, self.test)], self.y_test[_alike(self.task, self.test)])[
+                "acc"
+            ]
+        log_p = cal[:, :n] - np.logaddexp.reduce(cal[:, :n], axis=-1, keepdims=True)
+        weak = -(self.q_val * log_p).sum(-1)
+        true = -np.take_along_axis(log_p, np.broadcast_to(self.y_val[:, None], (len(z), n, 1)), -1)[..., 0]
+        p = np.exp(log_p)
+        out |= {"weak_ce": weak.mean(-1), "weak_se": weak.std(-1, ddof=1) / n**0.5, "true_ce": true.mean(-1)}
+        out["weak_agree"] = (log_p.argmax(-1) == self.q_val.argmax(-1)).mean(-1)
+        out["true_acc"] = (log_p.argmax(-1) == self.y_val).mean(-1)
+        for m in FEW:
+            rows = self.few[:m]
+            out[f"true_ce_{m}"] = true[:, rows].mean(-1)
+            out[f"tstar_{m}"] = _weight(p[:, rows], self.q_val[rows], np.eye(K)[self.y_val[rows]])
+        return out
+
+
+def scores(z, labels):
+    """acc, ce, brier, ece (15 bins of equal size) and entropy of logits z (..., inputs, classes): {name: (...)}."""
+    log_p = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    p = np.exp(log_p)
+    y = np.broadcast_to(labels[:, None], (*z.shape[:-1], 1))
+    top, right = p.max(-1), (p.argmax(-1) == labels).astype(float)
+    order = top.argsort(-1)
+    off = np.take_along_axis(top - right, order, -1)
+    bins = np.array_split(np.arange(z.shape[-2]), min(15, z.shape[-2]))
+    return {
+        "acc": right.mean(-1),
+        "ce": -np.take_along_axis(log_p, y, -1)[..., 0].mean(-1),
+        "brier": ((p - np.eye(z.shape[-1])[labels]) ** 2).sum(-1).mean(-1),
+        "ece": sum(abs(off[..., b].sum(-1)) for b in bins) / z.shape[-2],
+        "entropy": -(p * np.where(p > 0, log_p, 0)).sum(-1).mean(-1),
+    }
+
+
+def _weight(s, w, y):
+    """t*, the least-squares slope of Y - f_s on f_w - f_s: the best weight of the teacher in a blend."""
+    step = w - s
+    return ((y - s) * step).sum((-2, -1)) / np.maximum((step**2).sum((-2, -1)), 1e-12)
+
+
+def _alike(task, test):
+    """Test pairs of which the lengths are alike: the third with the least |log ratio of words|."""
+    size = abs(task.length[test])
+    return np.flatnonzero(size <= np.quantile(size, 1 / 3))
+
+
+def _tune_cace(names, config, stats):
+    """Rows of `names` that stand for each loss, (path, runs) each, and {cace_c: the chosen candidates}."""
+    shape = (len(config.path), len(stats))
+    keep, used = [], {}
+    for name in (*config.losses, "ceiling"):
+        if name == "CACE":
+            mine = [i for i, n in enumerate(names) if n.startswith("CACE")]
+            weak = np.array([[s[names[i]]["weak_ce"] for s in stats] for i in mine])  # (candidates, runs, path)
+            best = weak.argmin(0).T
+            keep.append(np.array(mine)[best])
+            used["cace_c"] = np.array(QUANTILES)[best]
+        else:
+            keep.append(np.full(shape, names.index(name)))
+    return keep, used
+
+
+def _teachers(W, truth, task, test, config):
+    """What is known of the teachers W (runs, test, classes)."""
+    labels = task.labels[test]
+    out = {f"teacher_{k}": v for k, v in scores(W, labels).items()}
+    parts = decompose(truth, W, clusters=[run[0] for run in config.runs])
+    out |= {f"teacher_{k}": np.array([getattr(parts, k).value, getattr(parts, k).se]) for k in ("bias", "variance")}
+    out["teacher_distance"] = _distance(W, W)
+    groups = _fives(len(W))
+    if groups:
+        together = np.array([W[g].mean(0) for g in groups])
+        out |= {f"teacher_ens_{k}": v for k, v in scores(together, labels).items() if k in ("acc", "ce")}
+    if task.length is not None:
+        near = _alike(task, test)
+        out["teacher_matched"] = scores(W[:, near], labels[near])["acc"]
+        longer = task.length > 0
+        gold = [deal(task, config, run[0])[0] for run in config.runs]
+        side = np.array([(longer[g] == task.labels[g]).mean() >= 0.5 for g in gold])  # what gold says of the longer one
+        out["length_acc"] = np.array([((longer[test] == labels) == s).mean() for s in side])
+    return out
+
+
+def _distance(S, W):
+    """Mean over runs of KL(S_r || dual mean of all teachers but the r-th): a plug-in without the own teacher."""
+    others = (W.sum(0) - W) / (len(W) - 1) if len(W) > 1 else W
+    return float(np.mean([KL.divergence(s, o).mean() for s, o in zip(S.astype(float), others)]))
+
+
+def _fives(runs):
+    """Groups of five runs each."""
+    return [slice(i, i + 5) for i in range(0, runs - 4, 5)]
+
+
+def _ensembles(Z, W, truth, out, config, task, test):
+    """Bias, variance, distance, ensembles of five, agreement of peers, and (R) where the truth is soft: (L, P, ...)."""
+    labels, clusters = task.labels[test], [run[0] for run in config.runs]
+    L, P, R = Z.shape[:3]
+    found = {k: np.zeros((L, P, 2)) for k in ("bias", "variance", "bias_cal", "variance_cal")}
+    found |= {"distance": np.zeros((L, P)), "peer": np.zeros((L, P, R))}
+    groups = _fives(R)
+    found |= {k: np.zeros((L, P, len(groups))) for k in ("ens_acc", "ens_ce", "ens_ce_cal")} if groups else {}
+    soft = None if task.soft is None else task.soft[test]
+    found |= {} if soft is None else {k: np.zeros((L, P, R)) for k in ("gain_R", "misfit_R", "residual_R")}
+    for i, j in np.ndindex(L, P):
+        z = Z[i, j].astype(float)
+        cal = z / out["temperature"][i, j][:, None, None]
+        for suffix, x in (("", z), ("_cal", cal)):
+            parts = decompose(truth, x, clusters=clusters) if R > 1 else None
+            for k in ("bias", "variance") if parts else ():
+                found[k + suffix][i, j] = getattr(parts, k).value, getattr(parts, k).se
+        found["distance"][i, j] = _distance(z, W)
+        top = z.argmax(-1)
+        found["peer"][i, j] = (top == np.roll(top, 1, 0)).mean(-1)
+        for g, rows in enumerate(groups):
+            for key, x, want in (("ens_acc", z, "acc"), ("ens_ce", z, "ce"), ("ens_ce_cal", cal, "ce")):
+                found[key][i, j, g] = scores(x[rows].mean(0), labels)[want]
+        if soft is not None:
+            book = ledger(soft, W, z, direction="R")
+            found["gain_R"][i, j], found["misfit_R"][i, j] = book.pair_gain, book.pair_misfit
+            found["residual_R"][i, j] = book.pair_residual
+    return found
+
+
+def choices(out, config):
+    """{rule: (L, R)} the point of the path that each rule picks for each loss and run, from `run`'s arrays.
+
+    On the teacher's labels: weak (least CE among penalties), weak_agree (most agreement), early (least CE among the
+    stages of training at the least penalty), one_se (the largest penalty within one standard error of the least CE),
+    peer (the penalty at which students of different teachers agree most; it sees test inputs, no labels).
+    On m true labels: few_m (least CE), tstar_m (t* nearest zero). On all true validation labels: oracle (least CE),
+    oracle_acc (most accurate), oracle_early (least CE among the stages). least and most: the ends of the penalties.
+    """
+    n = len(config.l2s)
+    penalties, stages = np.arange(n), np.array([*range(n, len(config.path)), 0])
+
+    def best(key, where, sign=1):
+        return where[(sign * out[key][:, where]).argmin(1)]
+
+    weak = best("weak_ce", penalties)
+    limit = sum(np.take_along_axis(out[k], weak[:, None], 1) for k in ("weak_ce", "weak_se"))
+    within = out["weak_ce"][:, :n] <= limit
+    picked = {
+        "least": np.zeros_like(weak),
+        "most": np.full_like(weak, n - 1),
+        "weak": weak,
+        "weak_agree": best("weak_agree", penalties, -1),
+        "early": best("weak_ce", stages),
+        "one_se": n - 1 - within[:, ::-1].argmax(1),
+        "peer": best("peer", penalties, -1),
+        "oracle": best("true_ce", penalties),
+        "oracle_acc": best("true_acc", penalties, -1),
+        "oracle_early": best("true_ce", stages),
+    }
+    for m in FEW:
+        picked[f"few_{m}"] = best(f"true_ce_{m}", penalties)
+        picked[f"tstar_{m}"] = penalties[abs(out[f"tstar_{m}"][:, :n]).argmin(1)]
+    return picked
+
+
+def _luck(Z, out, config):
+    """luck_KEY (L, P, 3): variance components of split, teacher's training, student's initialisation, where all vary.
+
+    KEY: acc and ce_cal; logit, the squared logits (centred, summed over classes, mean over test inputs).
+    """
+    levels = (config.splits, config.teachers, config.students)
+    if min(levels) < 2:
+        return {}
+    kept = {k: np.moveaxis(out[k].reshape(*out[k].shape[:2], *levels), (0, 1), (3, 4)) for k in ("acc", "ce_cal")}
+    found = {f"luck_{k}": np.moveaxis(nested_components(x), 0, -1) for k, x in kept.items()}
+    z = [[nested_components(x.reshape(*levels, -1)).sum(1) / x.shape[1] for x in row] for row in Z]
+    return found | {"luck_logit": np.array(z)}
+
+
+COMPARED = ("acc", "ce", "ce_cal")  # of (L, 3, 3) arrays: the measures, then value, standard error, degrees of freedom
+
+
+def _conclusions(Z, W, truth, out, config):
+    """Crossed estimates at what each rule picks, and at each penalty ("at_0", ...), where all losses have the same."""
+    clusters, labels, R = np.array([run[0] for run in config.runs]), truth.argmax(-1), np.arange(len(config.runs))
+    picked = choices(out, config)
+    done = {f"choice_{rule}": x.astype(np.int8) for rule, x in picked.items()}
+    picked |= {f"at_{j}": np.full_like(picked["weak"], j) for j in range(len(config.path))}
+
+    def each(z, T):
+        """acc, ce, ce_cal of each run and input, ce as a gain: larger is better."""
+        found = [(z.argmax(-1) == labels).astype(float)]
+        for x in (z, z / T[:, None, None]):
+            found.append(np.take_along_axis(x, np.broadcast_to(labels[:, None], (*x.shape[:-1], 1)), -1)[..., 0])
+            found[-1] = found[-1] - np.logaddexp.reduce(x, axis=-1)
+        return found
+
+    def triple(estimate):
+        return estimate.value, estimate.se, estimate.df
+
+    w, cache, L = each(W, np.ones(len(W))), {}, len(Z)
+    for i, j in np.ndindex(Z.shape[:2]):
+        cache[i, j] = np.array(each(Z[i, j].astype(float), out["temperature"][i, j]), dtype=np.float32)
+    top = np.array([cache[L - 1, j][:, r] for r, j in enumerate(picked["oracle"][L - 1])]).transpose(1, 0, 2)
+    weak = None
+    for rule, x in picked.items():
+        mine = [np.array([cache[i, j][:, r] for r, j in enumerate(x[i])]).transpose(1, 0, 2) for i in range(L)]
+        weak = mine if rule == "weak" else weak
+        done[f"gain_{rule}"] = np.array([[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, w)] for m in mine])
+        versus = [[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, mine[0])] for m in mine[1:-1]]
+        done[f"pair_{rule}"] = np.array(versus).reshape(-1, 3, 3)  # each loss less CE under the same rule
+        done[f"pgr_{rule}"] = np.array([triple(crossed_ratio(m[0] - w[0], top[0] - w[0], clusters)) for m in mine])
+    for rule, x in picked.items():
+        if rule in ("oracle", "oracle_acc", "early", "one_se", "peer", "least", "most") or rule.startswith(
+            ("few", "ts")
+        ):
+            mine = [np.array([cache[i, j][:, r] for r, j in enumerate(x[i])]).transpose(1, 0, 2) for i in range(L)]
+            change = [[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, v)] for m, v in zip(mine, weak)]
+            done[f"over_weak_{rule}"] = np.array(change)  # what the rule adds to weak validation, the loss the same
+    for rule in ("weak", "oracle"):
+        z = np.array([Z[i, picked[rule][i], R] for i in range(L)]).astype(float)  # (L, R, test, K)
+        split = [split_residual(truth, W, s, clusters=clusters) for s in z]
+        done[f"parts_{rule}"] = np.array([[triple(s.calibration), triple(s.thrown_away)] for s in split])
+    return done
