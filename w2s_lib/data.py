@@ -62,9 +62,7 @@ class Task:
     name: str
     classes: int
     labels: np.ndarray  # (inputs,), integers 0..classes-1
-    part: (
-        np.ndarray
-    )  # (inputs,), "gold", "transfer" or "test" where the data set has its own split; else "pool", "test"
+    part: np.ndarray  # (inputs,), "gold", "transfer" or "test" where the data set has its own split; else "pool", "test"
     content: object  # images, texts or pairs of texts, as `features` wants them
     soft: np.ndarray | None = None  # (inputs, classes), the share of raters for each class, inside the simplex
     length: np.ndarray | None = None  # (inputs,), pairs of texts: log(words of the second) - log(words of the first)
@@ -84,4 +82,4 @@ def features(task, name):
     """Frozen features (inputs, features) in float32: pixels, pool:K."""
     kind, _, number = name.partition(":")
     images = task.content.pooled(int(number)) if kind == "pool" else task.content
-    return (images.pixels[:, images.left_half()] if kind == "left" else images.pixels).astype(np.float32)
+    return images.pixels.astype(np.float32)
