@@ -32,7 +32,7 @@ from .estimates import require, to_numpy
 from .ledger import one_hot
 from .train import fit_probes
 
-MODULES = ("bregman", "data", "estimates", "ledger", "losses", "models", "ridge", "train")
+MODULES = ("bregman", "data", "estimates", "features", "ledger", "losses", "models", "ridge", "train")
 CORE = tuple(importlib.import_module(f"{__package__}.{name}") for name in MODULES)
 
 
