@@ -162,6 +162,11 @@ class ReverseFamily(Loss):
             cost = cost + self.lam * torch.where(p > 0, log_p, torch.zeros_like(p))
         return p * (cost - (p * cost).sum(axis, keepdim=True))
 
+    def one_logit_gradient(self, z, labels, step=None):
+        """p (1 - p) (c_1 - c_0 + lam z), c = -log q: the same for two classes, where log(p / (1 - p)) = z."""
+        p, cost = z.sigmoid(), labels[0]
+        return p * (1 - p) * (cost[..., 1:, :] - cost[..., :1, :] + self.lam * z)
+
 
 @dataclass(frozen=True)
 class Mixture(Loss):
@@ -200,6 +205,12 @@ class Mixture(Loss):
         first = self.first._gradient(log_p, labels[:k], axis, step)
         return self.a * first + self.b * self.second._gradient(log_p, labels[k:], axis, step)
 
+    def one_logit_gradient(self, z, labels, step=None):
+        """The mixture of the two gradients."""
+        k = self.first.parts
+        first = self.first.one_logit_gradient(z, labels[:k], step)
+        return self.a * first + self.b * self.second.one_logit_gradient(z, labels[k:], step)
+
 
 @dataclass(frozen=True)
 class ConfidenceSwitch(Loss):
@@ -233,6 +244,12 @@ class ConfidenceSwitch(Loss):
     def _gradient(self, log_p, labels, axis, step):
         sure, q, cost = labels
         parts = CE._gradient(log_p, (q,), axis, step), self.reverse._gradient(log_p, (cost,), axis, step)
+        return torch.where(sure, *parts)
+
+    def one_logit_gradient(self, z, labels, step=None):
+        """The gradient of the loss that rules at each example."""
+        sure, q, cost = labels
+        parts = CE.one_logit_gradient(z, (q,), step), self.reverse.one_logit_gradient(z, (cost,), step)
         return torch.where(sure, *parts)
 
 
@@ -279,16 +296,79 @@ class AuxiliaryConfidence(Loss):
         own = above.argmax(0, keepdim=True)
         return torch.zeros_like(log_p).scatter_(0, own, 1.0).movedim(0, axis)
 
+    def _alpha(self, step):
+        return self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
+
     def _target(self, log_p, labels, axis, step):
-        alpha = self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
-        q, used = labels
+        alpha, (q, used) = self._alpha(step), labels
         return (1 - alpha) * q + alpha * self.own_label(log_p, axis, used.squeeze(axis))
+
+    def one_logit_gradient(self, z, labels, step=None):
+        """Two classes: the own label is class 1 where z exceeds its (1 - prior_1) quantile."""
+        alpha, (q, used) = self._alpha(step), labels
+        share = 0.5 if self.prior is None else self.prior[1]
+        own = (z > _quantile(z, 1 - share, used)).to(z.dtype)
+        return z.sigmoid() - (1 - alpha) * q[..., 1:, :] - alpha * own
 
     def _value(self, log_p, labels, axis):
         return -(self._target(log_p, labels, axis, None) * log_p).sum(axis)
 
     def _gradient(self, log_p, labels, axis, step):
         return log_p.exp() - self._target(log_p, labels, axis, step)
+
+
+@dataclass(frozen=True)
+class PerModel(Loss):
+    """A loss for each block of a stack's models: the first counts[0] have losses[0], the next counts[1] losses[1], ...
+
+    So a grid over losses is one batch too. It counts models: train the stack as one chunk, with
+    `Compute(chunk=sum(counts))`, on all inputs or on batches in an order that all models share.
+    Raises ValueError for another number of models.
+    """
+
+    losses: tuple[Loss, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self):
+        require(len(self.losses) == len(self.counts) > 0, "counts", "need one number of models for each loss")
+        require(min(self.counts) > 0, "counts", "must be positive")
+
+    @property
+    def parts(self):
+        """Those of all losses together."""
+        return sum(loss.parts for loss in self.losses)
+
+    def _blocks(self, models):
+        """(loss, its models, its part of the labels), ..."""
+        total, m, k, found = sum(self.counts), 0, 0, []
+        remedy = f"counts make {total}; train them as one chunk, with Compute(chunk={total})"
+        require(models == total, "counts", f"the stack (or its chunk) has {models} models, {remedy}")
+        for loss, count in zip(self.losses, self.counts):
+            found.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
+            m, k = m + count, k + loss.parts
+        return found
+
+    def prepare(self, q, axis=-1, used=None):
+        """The labels of all losses, one behind the other."""
+        q = q.expand(sum(self.counts), -1, -1) if len(q) == 1 else q
+        made = (
+            loss.prepare(q[rows], axis, None if used is None else used[rows]) for loss, rows, _ in self._blocks(len(q))
+        )
+        return tuple(label for labels in made for label in labels)
+
+    def step_value(self, z, labels, axis):
+        """Each model's own loss."""
+        return torch.cat([loss.step_value(z[rows], labels[k], axis) for loss, rows, k in self._blocks(len(z))])
+
+    def step_gradient(self, z, labels, axis, step=None):
+        """Each model's own gradient."""
+        blocks = self._blocks(len(z))
+        return torch.cat([loss.step_gradient(z[rows], labels[k], axis, step) for loss, rows, k in blocks])
+
+    def one_logit_gradient(self, z, labels, step=None):
+        """Each model's own gradient, of one logit."""
+        blocks = self._blocks(len(z))
+        return torch.cat([loss.one_logit_gradient(z[rows], labels[k], step) for loss, rows, k in blocks])
 
 
 @dataclass(frozen=True)

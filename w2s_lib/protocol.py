@@ -20,16 +20,19 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from sklearn.isotonic import IsotonicRegression
 
 from .bregman import KL, decompose
-from .data import features, load_task
+from .data import load_task
 from .estimates import crossed_mean, crossed_ratio, nested_components, require, to_numpy
+from .features import features
 from .ledger import ledger, one_hot, split_residual
 from .losses import (
     CE,
     KL_REVERSE,
     AuxiliaryConfidence,
     ConfidenceSwitch,
+    PerModel,
     ReverseFamily,
     fit_temperature,
     symmetric_loss,
@@ -59,9 +62,9 @@ class Protocol:
     noise: float = 0.0  # share of the gold labels replaced by another class, at random
     losses: tuple[str, ...] = LOSSES
     l2s: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # student's penalties, beside the mean loss
-    stages: tuple[int, ...] = (3, 10, 30, 100)  # steps after which training is looked at, at the first penalty
-    steps: int = 300  # of Adam on all transfer inputs
-    lr: float = 0.01
+    stages: tuple[int, ...] = (3, 10, 30, 80)  # steps after which training is looked at, at the first penalty
+    steps: int = 150  # of Adam on all transfer inputs
+    lr: float = 0.02
     splits: int = 20  # seeds first_split, first_split + 1, ...
     teachers: int = 1  # trainings of the teacher a split; more than one: on bootstraps of the gold inputs
     students: int = 1  # initialisations of the student a teacher
@@ -140,7 +143,7 @@ def teach(task, X, config):
         np.array(labels),
         weights=np.array(weights),
         l2=config.teacher_l2,
-        tol=1e-5,
+        tol=1e-7,
         allow_empty=True,
         compute=Compute(dtype=torch.float64, memory=1e9),
     )
@@ -168,27 +171,30 @@ def losses(config):
 
 
 def study(X, q, y, rows, config, seed):
-    """Logits of one student by every loss along the path: {name: (path, inputs, classes)} on `rows` after transfer.
+    """Logits of one student by every loss along the path: {name: (path, inputs, classes)} on the inputs `rows`.
 
-    X : strong features; q, y : teacher's labels and true labels of the transfer inputs; rows : (transfer, elsewhere)
+    X : strong features of all inputs; rows : indices of the transfer inputs, then of others
+    q, y : teacher's labels and true labels of the transfer inputs
     """
-    transfer, _ = rows
-    K, n = q.shape[1], len(transfer)
-    Phi = torch.as_tensor(X[np.concatenate(rows)])
+    n, K = q.shape
+    Phi = torch.as_tensor(X[rows])
     if config.width:
         net = Network((config.width,), frozen=1, init="normal")
         Phi = initialise(net, Phi.shape[1], K, [seed]).logits(Phi, layers=1)[0]
     labels = {"soft": q, "hard": np.eye(K)[q.argmax(-1)], "true": np.eye(K)[y]}
-    shots = (Phi[n:], (*config.stages, config.steps))
-    out, head = {}, Network(init="zeros", one_logit=K == 2)
-    l2 = np.array(config.l2s) / (2 if K == 2 else 1)  # half the penalty on one logit is the penalty on two
-    for name, (loss, kind) in losses(config).items():
-        Q = torch.as_tensor(labels[kind], dtype=torch.float32)
-        made = train(head, Phi[:n], Q, steps=config.steps, lr=config.lr, loss=loss, l2=l2, snapshots=shots,
-                     seeds=[0] * len(l2), allow_empty=True)  # fmt: skip
-        shot = made.snapshots  # (stages + 1, penalties, elsewhere, classes)
-        out[name] = KL.dual(to_numpy(torch.cat([shot[-1], shot[:-1, 0]])))
-    return out
+    made, m = losses(config), len(config.l2s)
+    Q = np.repeat([labels[kind] for _, kind in made.values()], m, axis=0)
+    # half the penalty on the one logit of two classes is the penalty on two
+    l2 = np.tile(config.l2s, len(made)) / (2 if K == 2 else 1)
+    each = PerModel(tuple(loss for loss, _ in made.values()), (m,) * len(made))
+    trained = train(
+        Network(init="zeros", one_logit=K == 2), Phi[:n], torch.as_tensor(Q, dtype=torch.float32), loss=each, l2=l2,
+        steps=config.steps, lr=config.lr, snapshots=(Phi, (*config.stages, config.steps)), seeds=[0] * len(l2),
+        allow_empty=True, compute=Compute(chunk=len(l2), memory=8e9),
+    )  # fmt: skip
+    shots = KL.dual(to_numpy(trained.snapshots)).reshape(len(config.stages) + 1, len(made), m, -1, K)
+    paths = np.concatenate([shots[-1], shots[:-1, :, 0].swapaxes(0, 1)], 1)  # (losses, path, inputs, classes)
+    return dict(zip(made, paths))
 
 
 def run(config):
@@ -199,8 +205,10 @@ def run(config):
     (L, P, R): of the test inputs acc, ce, brier, ece, entropy, the ledger's gain, misfit, residual, agree (with the
       teacher), tstar (squared loss, recalibrated student), ce_cal and entropy_cal after one temperature from the
       teacher's labels, peer (agreement with the student of another teacher), matched (pairs of texts: accuracy where
-      lengths are alike); of the validation inputs weak_ce with weak_se and weak_agree on the teacher's labels,
-      true_ce and true_acc on all true labels, true_ce_m and tstar_m on m of them. CE risks there are recalibrated
+      lengths are alike), ideal_ce (after ideal_temperature, which true validation labels
+      choose); of the transfer inputs transfer_gain and transfer_misfit; of the validation inputs weak_ce with weak_se
+      and weak_agree on the teacher's labels, true_ce and true_acc on all true labels, true_ce_m and tstar_m on m of
+      them. CE risks there are recalibrated
     (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; distance to the dual mean
       of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
     choice_RULE (L, R): the point of the path that a rule picks; pair_RULE, gain_RULE, pgr_RULE, parts_RULE (L, ..., 3):
@@ -211,71 +219,84 @@ def run(config):
     task, X_w, X_s = load(config.data, config.teacher, config.student)
     test = np.flatnonzero(task.part == "test")
     truth, z_teachers = one_hot(task.labels[test], task.classes), teach(task, X_w, config)
-    names, stats, z_test, W = [*losses(config)], [], [], []
+    names, stats, logits, W, q_val = [*losses(config)], [], [], [], []
     for r, (split, teacher, student) in enumerate(config.runs):
         transfer, held = deal(task, config, split)[1:]
         z_w = z_teachers[r // config.students]
         q = config.confidence * KL.mean(z_w) + (1 - config.confidence) / task.classes
-        place = (transfer, np.concatenate([held, test]))
+        rows = np.concatenate([transfer, held, test])
         seed = int(np.random.default_rng([split, 3, teacher, student]).integers(2**31))
-        made = study(X_s, q[transfer], task.labels[transfer], place, config, seed)
-        few = np.random.default_rng([split, 4]).permutation(len(held))
-        about = _About(q[held], task.labels[held], task.labels[test], z_w[test], few, task, test)
+        made = study(X_s, q[transfer], task.labels[transfer], rows, config, seed)
+        about = _About(config, task, task.labels[rows], z_w[rows], q[held], split)
         stats.append({name: about.measure(z) for name, z in made.items()})
-        z_test.append({name: z[:, len(held) :].astype(np.float32) for name, z in made.items()})
+        logits.append({name: z[:, config.transfer :].astype(np.float32) for name, z in made.items()})
         W.append(z_w[test])
+        q_val.append(q[held])
     keep, used = _tune_cace(names, config, stats)
     out = {key: np.array([[s[n][key] for n in names] for s in stats]).transpose(1, 2, 0) for key in stats[0]["CE"]}
-    Z = np.array([[z[n] for n in names] for z in z_test]).transpose(1, 2, 0, 3, 4)  # (L, P, R, test, K)
+    Z = np.array([[z[n] for n in names] for z in logits]).transpose(1, 2, 0, 3, 4)  # (L, P, R, inputs, K)
     points = np.arange(Z.shape[1])[:, None], np.arange(Z.shape[2])
     out = {k: np.array([x[row[points[0], points[1]], points[0], points[1]] for row in keep]) for k, x in out.items()}
     Z = np.array([Z[row, points[0], points[1]] for row in keep])
-    W = np.array(W)
+    W, q_val, V, Z = np.array(W), np.array(q_val), Z[..., : config.validation, :], Z[..., config.validation :, :]
     out |= used | _teachers(W, truth, task, test, config) | _ensembles(Z, W, truth, out, config, task, test)
-    return out | _luck(Z, out, config) | _conclusions(Z, W, truth, out, config)
+    picked = choices(out, config)
+    out |= _luck(Z, out, config) | _conclusions(Z, W, truth, out, picked, config)
+    return out | _after(V, Z, q_val, truth, picked["weak"])
 
 
 @dataclass(frozen=True)
 class _About:
-    """What one run's students are measured by."""
+    """What one run's students are measured by; inputs are transfer, validation, test, one behind the other."""
 
-    q_val: np.ndarray
-    y_val: np.ndarray
-    y_test: np.ndarray
-    z_w: np.ndarray
-    few: np.ndarray
+    config: Protocol
     task: object
-    test: np.ndarray
+    y: np.ndarray  # true labels of all inputs
+    z_w: np.ndarray  # teacher's logits of all inputs
+    q: np.ndarray  # the teacher's labels of the validation inputs
+    split: int  # its seed also draws the few true labels
 
     def measure(self, z):
-        """{name: (path,)} of one loss; z (path, validation + test, classes)."""
-        n, K = len(self.q_val), self.task.classes
-        T = to_numpy(fit_temperature(torch.as_tensor(z[:, :n]), torch.as_tensor(np.tile(self.q_val, (len(z), 1, 1)))))
-        cal, z = z / T[:, None, None], z[:, n:]
-        truth, w = np.eye(K)[self.y_test], KL.mean(self.z_w)
-        book = ledger(truth, self.z_w, z)
-        out = scores(z, self.y_test)
-        out |= {"gain": book.pair_gain, "misfit": book.pair_misfit, "residual": book.pair_residual, "temperature": T}
-        out["agree"] = (z.argmax(-1) == w.argmax(-1)).mean(-1)
-        out["tstar"] = _weight(KL.mean(cal[:, n:]), w, truth)
-        after = scores(cal[:, n:], self.y_test)
-        out |= {"ce_cal": after["ce"], "entropy_cal": after["entropy"]}
+        """{name: (path,)} of one loss; z (path, inputs, classes)."""
+        a, b, K = self.config.transfer, self.config.transfer + self.config.validation, self.task.classes
+        one_hots, w = np.eye(K)[self.y], KL.mean(self.z_w)
+        weak, true = (_temperature(z[:, a:b], labels) for labels in (self.q, one_hots[a:b]))
+        book, own = (ledger(one_hots[part], self.z_w[part], z[:, part]) for part in (slice(b, None), slice(0, a)))
+        out = scores(z[:, b:], self.y[b:])
+        out |= {"gain": book.pair_gain, "misfit": book.pair_misfit, "residual": book.pair_residual}
+        out |= {"transfer_gain": own.pair_gain, "transfer_misfit": own.pair_misfit}
+        out |= {"temperature": weak, "ideal_temperature": true}
+        out["agree"] = (z[:, b:].argmax(-1) == w[b:].argmax(-1)).mean(-1)
+        out["ideal_ce"] = scores(z[:, b:] / true[:, None, None], self.y[b:])["ce"]
+        cal = z / weak[:, None, None]
+        after = scores(cal[:, b:], self.y[b:])
+        out |= {"ce_cal": after["ce"], "entropy_cal": after["entropy"], "ece_cal": after["ece"]}
+        out["tstar"] = _weight(KL.mean(cal[:, b:]), w[b:], one_hots[b:])
         if self.task.length is not None:
-            out["matched"] = scores(z[:, _alike(self.task, self.test)], self.y_test[_alike(self.task, self.test)])[
-                "acc"
-            ]
-        log_p = cal[:, :n] - np.logaddexp.reduce(cal[:, :n], axis=-1, keepdims=True)
-        weak = -(self.q_val * log_p).sum(-1)
-        true = -np.take_along_axis(log_p, np.broadcast_to(self.y_val[:, None], (len(z), n, 1)), -1)[..., 0]
-        p = np.exp(log_p)
-        out |= {"weak_ce": weak.mean(-1), "weak_se": weak.std(-1, ddof=1) / n**0.5, "true_ce": true.mean(-1)}
-        out["weak_agree"] = (log_p.argmax(-1) == self.q_val.argmax(-1)).mean(-1)
-        out["true_acc"] = (log_p.argmax(-1) == self.y_val).mean(-1)
+            near = b + _alike(self.task)
+            out["matched"] = scores(z[:, near], self.y[near])["acc"]
+        return out | self.validate(cal[:, a:b], self.y[a:b])
+
+    def validate(self, z, y):
+        """What rules may look at: recalibrated logits of the validation inputs."""
+        log_p = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+        weak = -(self.q * log_p).sum(-1)
+        true = -np.take_along_axis(log_p, np.broadcast_to(y[:, None], (*z.shape[:2], 1)), -1)[..., 0]
+        out = {"weak_ce": weak.mean(-1), "weak_se": weak.std(-1, ddof=1) / len(y) ** 0.5, "true_ce": true.mean(-1)}
+        out["weak_agree"] = (z.argmax(-1) == self.q.argmax(-1)).mean(-1)
+        out["true_acc"] = (z.argmax(-1) == y).mean(-1)
+        order = np.random.default_rng([self.split, 4]).permutation(len(y))  # the same for every loss
         for m in FEW:
-            rows = self.few[:m]
-            out[f"true_ce_{m}"] = true[:, rows].mean(-1)
-            out[f"tstar_{m}"] = _weight(p[:, rows], self.q_val[rows], np.eye(K)[self.y_val[rows]])
+            few = order[:m]
+            out[f"true_ce_{m}"] = true[:, few].mean(-1)
+            out[f"tstar_{m}"] = _weight(np.exp(log_p[:, few]), self.q[few], np.eye(z.shape[-1])[y[few]])
         return out
+
+
+def _temperature(z, q):
+    """One temperature for each point of the path, (path,): z (path, inputs, classes), q (inputs, classes)."""
+    q = np.broadcast_to(q, z.shape).copy()
+    return to_numpy(fit_temperature(torch.as_tensor(z), torch.as_tensor(q)))
 
 
 def scores(z, labels):
@@ -302,9 +323,9 @@ def _weight(s, w, y):
     return ((y - s) * step).sum((-2, -1)) / np.maximum((step**2).sum((-2, -1)), 1e-12)
 
 
-def _alike(task, test):
-    """Test pairs of which the lengths are alike: the third with the least |log ratio of words|."""
-    size = abs(task.length[test])
+def _alike(task):
+    """Places among the test inputs of pairs whose lengths are alike: the third with the least |log ratio of words|."""
+    size = abs(task.length[task.part == "test"])
     return np.flatnonzero(size <= np.quantile(size, 1 / 3))
 
 
@@ -328,15 +349,16 @@ def _teachers(W, truth, task, test, config):
     """What is known of the teachers W (runs, test, classes)."""
     labels = task.labels[test]
     out = {f"teacher_{k}": v for k, v in scores(W, labels).items()}
-    parts = decompose(truth, W, clusters=[run[0] for run in config.runs])
-    out |= {f"teacher_{k}": np.array([getattr(parts, k).value, getattr(parts, k).se]) for k in ("bias", "variance")}
+    if len(W) > 1:
+        parts = decompose(truth, W, clusters=[run[0] for run in config.runs])
+        out |= {f"teacher_{k}": np.array([getattr(parts, k).value, getattr(parts, k).se]) for k in ("bias", "variance")}
     out["teacher_distance"] = _distance(W, W)
     groups = _fives(len(W))
     if groups:
         together = np.array([W[g].mean(0) for g in groups])
         out |= {f"teacher_ens_{k}": v for k, v in scores(together, labels).items() if k in ("acc", "ce")}
     if task.length is not None:
-        near = _alike(task, test)
+        near = _alike(task)
         out["teacher_matched"] = scores(W[:, near], labels[near])["acc"]
         longer = task.length > 0
         gold = [deal(task, config, run[0])[0] for run in config.runs]
@@ -346,8 +368,10 @@ def _teachers(W, truth, task, test, config):
 
 
 def _distance(S, W):
-    """Mean over runs of KL(S_r || dual mean of all teachers but the r-th): a plug-in without the own teacher."""
-    others = (W.sum(0) - W) / (len(W) - 1) if len(W) > 1 else W
+    """Mean over runs of KL(S_r || dual mean of all teachers but the r-th), NaN for a single run."""
+    if len(W) == 1:
+        return np.nan
+    others = (W.sum(0) - W) / (len(W) - 1)
     return float(np.mean([KL.divergence(s, o).mean() for s, o in zip(S.astype(float), others)]))
 
 
@@ -360,19 +384,19 @@ def _ensembles(Z, W, truth, out, config, task, test):
     """Bias, variance, distance, ensembles of five, agreement of peers, and (R) where the truth is soft: (L, P, ...)."""
     labels, clusters = task.labels[test], [run[0] for run in config.runs]
     L, P, R = Z.shape[:3]
-    found = {k: np.zeros((L, P, 2)) for k in ("bias", "variance", "bias_cal", "variance_cal")}
+    found = {k: np.zeros((L, P, 2)) for k in ("bias", "variance")}
     found |= {"distance": np.zeros((L, P)), "peer": np.zeros((L, P, R))}
     groups = _fives(R)
     found |= {k: np.zeros((L, P, len(groups))) for k in ("ens_acc", "ens_ce", "ens_ce_cal")} if groups else {}
     soft = None if task.soft is None else task.soft[test]
-    found |= {} if soft is None else {k: np.zeros((L, P, R)) for k in ("gain_R", "misfit_R", "residual_R")}
+    found |= {} if soft is None else {k: np.zeros((L, P, R)) for k in ("R_gain", "R_misfit", "R_residual")}
     for i, j in np.ndindex(L, P):
         z = Z[i, j].astype(float)
         cal = z / out["temperature"][i, j][:, None, None]
-        for suffix, x in (("", z), ("_cal", cal)):
-            parts = decompose(truth, x, clusters=clusters) if R > 1 else None
-            for k in ("bias", "variance") if parts else ():
-                found[k + suffix][i, j] = getattr(parts, k).value, getattr(parts, k).se
+        if R > 1:
+            parts = decompose(truth, z, clusters=clusters)
+            for k in ("bias", "variance"):
+                found[k][i, j] = getattr(parts, k).value, getattr(parts, k).se
         found["distance"][i, j] = _distance(z, W)
         top = z.argmax(-1)
         found["peer"][i, j] = (top == np.roll(top, 1, 0)).mean(-1)
@@ -381,8 +405,8 @@ def _ensembles(Z, W, truth, out, config, task, test):
                 found[key][i, j, g] = scores(x[rows].mean(0), labels)[want]
         if soft is not None:
             book = ledger(soft, W, z, direction="R")
-            found["gain_R"][i, j], found["misfit_R"][i, j] = book.pair_gain, book.pair_misfit
-            found["residual_R"][i, j] = book.pair_residual
+            found["R_gain"][i, j], found["R_misfit"][i, j] = book.pair_gain, book.pair_misfit
+            found["R_residual"][i, j] = book.pair_residual
     return found
 
 
@@ -439,12 +463,11 @@ def _luck(Z, out, config):
 COMPARED = ("acc", "ce", "ce_cal")  # of (L, 3, 3) arrays: the measures, then value, standard error, degrees of freedom
 
 
-def _conclusions(Z, W, truth, out, config):
+def _conclusions(Z, W, truth, out, picked, config):
     """Crossed estimates at what each rule picks, and at each penalty ("at_0", ...), where all losses have the same."""
     clusters, labels, R = np.array([run[0] for run in config.runs]), truth.argmax(-1), np.arange(len(config.runs))
-    picked = choices(out, config)
     done = {f"choice_{rule}": x.astype(np.int8) for rule, x in picked.items()}
-    picked |= {f"at_{j}": np.full_like(picked["weak"], j) for j in range(len(config.path))}
+    picked = picked | {f"at_{j}": np.full_like(picked["weak"], j) for j in range(len(config.path))}
 
     def each(z, T):
         """acc, ce, ce_cal of each run and input, ce as a gain: larger is better."""
@@ -481,3 +504,26 @@ def _conclusions(Z, W, truth, out, config):
         split = [split_residual(truth, W, s, clusters=clusters) for s in z]
         done[f"parts_{rule}"] = np.array([[triple(s.calibration), triple(s.thrown_away)] for s in split])
     return done
+
+
+BETAS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+
+
+def _after(V, Z, q, truth, weak):
+    """What can still be done with the student that weak validation chose: (L, R) or (L, betas, R).
+
+    ce_isotonic : after isotonic regression, class by class and renormalised, on the teacher's validation labels
+    beta_ce, beta_entropy : of his logits times beta
+    """
+    labels, found = truth.argmax(-1), {"ce_isotonic": np.zeros(weak.shape)}
+    found |= {k: np.zeros((weak.shape[0], len(BETAS), weak.shape[1])) for k in ("beta_ce", "beta_entropy")}
+    for i, r in np.ndindex(weak.shape):
+        z_val, z = (x[i, weak[i, r], r].astype(float) for x in (V, Z))
+        p_val, p = KL.mean(z_val), KL.mean(z)
+        curve = IsotonicRegression(y_min=1e-3, y_max=1, out_of_bounds="clip")
+        new = [curve.fit(p_val[:, k], q[r, :, k]).predict(p[:, k]) for k in range(p.shape[1])]
+        found["ce_isotonic"][i, r] = scores(np.log(new).T, labels)["ce"]
+        for b, beta in enumerate(BETAS):
+            now = scores(beta * z, labels)
+            found["beta_ce"][i, b, r], found["beta_entropy"][i, b, r] = now["ce"], now["entropy"]
+    return found
