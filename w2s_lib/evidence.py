@@ -30,7 +30,7 @@ from .estimates import Estimate, require
 from .experiments import Store, code_digest, digest
 from .protocol import Protocol, run
 
-WIDTHS = (64, 256, 512, 1024, 2048)
+WIDTHS = {2: (64, 256, 512, 1024, 2048), 10: (64, 128, 256, 512, 1024)}  # of students, by the number of classes
 CONFIDENCES = (1.0, 0.5, 0.2, 0.05)
 NOISES = (0.0, 0.1, 0.2, 0.3)
 TEXT = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)  # penalties; two classes need larger ones than ten
@@ -50,7 +50,7 @@ TEACHERS = {
     "hh": ("minilm:1", "bag:300", "length"),
 }
 # stored for each run; of the other arrays (losses, path, runs) the mean over runs is kept
-EACH = ("acc", "ce_cal", "gain", "misfit", "tstar")
+EACH = ("acc", "ce_cal", "gain", "misfit", "tstar", "distance", "transfer_gain", "transfer_misfit")
 CROSSED = ("gain_", "pair_", "pgr_", "parts_", "over_", "luck_")
 
 
@@ -69,7 +69,11 @@ def settings(name, size="full"):
     if size == "default":
         return [replace(base, confidence=a) for a in (1.0, 0.2)]
     text = name in ("movie", "hh")
-    made = [replace(base, width=w, confidence=a) for w in WIDTHS for a in (CONFIDENCES if text else CONFIDENCES[:1])]
+    made = [
+        replace(base, width=w, confidence=a)
+        for w in WIDTHS[2 if text else 10]
+        for a in (CONFIDENCES if text else CONFIDENCES[:1])
+    ]
     made += [replace(base, confidence=a) for a in CONFIDENCES]
     made += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
     made += [replace(base, noise=x) for x in NOISES]
@@ -194,7 +198,7 @@ def read(path):
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m w2s_lib evidence", description="Compute the tables of evidence.")
-    full = [name for name in BASES if name != "digits"]
+    full = ["mnist", "movie", "hh"]
     parser.add_argument("--data", nargs="+", choices=list(BASES), help=f"default: {' '.join(full)}, or digits")
     parser.add_argument("--size", choices=("full", "default", "tiny"), default="full")
     parser.add_argument("--folder", type=Path, default=Path("evidence"), help="of the finished cells")

@@ -209,7 +209,7 @@ def run(config):
       choose); of the transfer inputs transfer_gain and transfer_misfit; of the validation inputs weak_ce with weak_se
       and weak_agree on the teacher's labels, true_ce and true_acc on all true labels, true_ce_m and tstar_m on m of
       them. CE risks there are recalibrated
-    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; distance to the dual mean
+    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, R) distance to the dual mean
       of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
     choice_RULE (L, R): the point of the path that a rule picks; pair_RULE, gain_RULE, pgr_RULE, parts_RULE (L, ..., 3):
       value, standard error, degrees of freedom of crossed estimates over runs and test inputs (`report`)
@@ -368,11 +368,11 @@ def _teachers(W, truth, task, test, config):
 
 
 def _distance(S, W):
-    """Mean over runs of KL(S_r || dual mean of all teachers but the r-th), NaN for a single run."""
+    """(R,): KL(S_r || dual mean of all teachers but the r-th) over test inputs; NaN for a single run."""
     if len(W) == 1:
-        return np.nan
+        return np.full(1, np.nan)
     others = (W.sum(0) - W) / (len(W) - 1)
-    return float(np.mean([KL.divergence(s, o).mean() for s, o in zip(S.astype(float), others)]))
+    return np.array([KL.divergence(s, o).mean() for s, o in zip(S.astype(float), others)])
 
 
 def _fives(runs):
@@ -385,7 +385,7 @@ def _ensembles(Z, W, truth, out, config, task, test):
     labels, clusters = task.labels[test], [run[0] for run in config.runs]
     L, P, R = Z.shape[:3]
     found = {k: np.zeros((L, P, 2)) for k in ("bias", "variance")}
-    found |= {"distance": np.zeros((L, P)), "peer": np.zeros((L, P, R))}
+    found |= {"distance": np.zeros((L, P, R)), "peer": np.zeros((L, P, R))}
     groups = _fives(R)
     found |= {k: np.zeros((L, P, len(groups))) for k in ("ens_acc", "ens_ce", "ens_ce_cal")} if groups else {}
     soft = None if task.soft is None else task.soft[test]
