@@ -243,6 +243,10 @@ def test_a_table_is_read_as_it_was_written(tmp_path, result):
     assert kept.keys() == back.results[0].keys()
     for name, x in kept.items():
         np.testing.assert_array_equal(back.results[0][name], x)
+    few = evidence.chosen(kept, "acc", "few_50")
+    assert few[1, 2] == kept["acc"][1, result["choice_few_50"][1, 2], 2]
+    mean = evidence.over_runs(few[1])
+    assert mean.value == pytest.approx(few[1].mean()) and mean.se == pytest.approx(few[1].std(ddof=1) / 3**0.5)
     with pytest.raises(KeyError, match="width"):
         back.at(width=7)
     (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-100])

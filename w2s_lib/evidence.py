@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from . import data, features, protocol
-from .estimates import Estimate, require
+from .estimates import Estimate, crossed_mean, require
 from .experiments import Store, code_digest, digest
 from .protocol import Protocol, run
 
@@ -121,6 +121,16 @@ class Evidence:
         value, se, df = (float(x) for x in result[key][index])
         runs = result["teacher_acc"].size
         return Estimate(value, se, df, runs, runs, int(self.provenance["test_inputs"]))
+
+
+def over_runs(values):
+    """Estimate of the mean of one number a run, (R,): interval over runs, the test inputs given."""
+    return crossed_mean(np.asarray(values, dtype=float)[:, None])
+
+
+def chosen(result, key, rule):
+    """`key`, one of EACH, at the point of the path that `rule` picked: (losses, runs)."""
+    return np.take_along_axis(result[key], result[f"choice_{rule}"][:, None].astype(int), 1)[:, 0]
 
 
 def reduce(result):

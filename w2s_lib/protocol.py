@@ -209,8 +209,8 @@ def run(config):
       choose); of the transfer inputs transfer_gain and transfer_misfit; of the validation inputs weak_ce with weak_se
       and weak_agree on the teacher's labels, true_ce and true_acc on all true labels, true_ce_m and tstar_m on m of
       them. CE risks there are recalibrated
-    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, R) distance to the dual mean
-      of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
+    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, R): distance to the
+      dual mean of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
     choice_RULE (L, R): the point of the path that a rule picks; pair_RULE, gain_RULE, pgr_RULE, parts_RULE (L, ..., 3):
       value, standard error, degrees of freedom of crossed estimates over runs and test inputs (`report`)
     Raises ValueError for impossible settings.
