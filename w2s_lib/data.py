@@ -14,6 +14,7 @@ a task into numbers.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import uuid
 import warnings
 from dataclasses import dataclass
@@ -164,6 +166,14 @@ def write_whole(path, write):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_up(folder):
+    """Delete the temporary files of `write_whole` whose process was killed: those older than an hour."""
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # another process may have renamed it just now
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def _given(*names):

@@ -8,16 +8,12 @@ on where it stood. A file's name says which config, data and code it is of. Noth
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import importlib
 import inspect
 import itertools
 import json
-import os
 import textwrap
-import time
-import uuid
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -27,7 +23,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from tqdm.auto import tqdm
 
-from .data import load_images
+from .data import load_images, sweep_up, write_whole
 from .estimates import require, to_numpy
 from .ledger import one_hot
 from .train import fit_probes
@@ -133,10 +129,7 @@ class Store:
         configs = list(configs)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check()
-        for left in self.folder.glob(".*.tmp"):  # of a process that was killed
-            with contextlib.suppress(FileNotFoundError):  # another sweep may have renamed it just now
-                if time.time() - left.stat().st_mtime > 3600:
-                    left.unlink()
+        sweep_up(self.folder)
         paths = {self.path(c): c for c in configs}
         missing = [c for path, c in paths.items() if not path.exists()]
         work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
@@ -163,12 +156,7 @@ class Store:
             )
             require(x.dtype != object, name, "must be a number, a string or an array of these")
         about = json.dumps({"config": _plain(config), "data": self.data, "version": self.version})
-        temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, about=np.asarray(about), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, lambda file: np.savez_compressed(file, about=np.asarray(about), **arrays))
 
     def load(self, config):
         """The result of a cell, {name: array}. FileNotFoundError if it is missing, ValueError if it is damaged."""

@@ -19,9 +19,7 @@ import importlib.util
 import io
 import json
 import re
-import time
 import warnings
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from sklearn.decomposition import PCA
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from .data import Images, cache_folder, write_whole
+from .data import Images, cache_folder, sweep_up, write_whole
 from .estimates import require
 
 SHARD = 1000  # inputs a file of the cache
@@ -156,11 +154,9 @@ def _encode(tokenizer, model, texts, batch=32):
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
         inputs = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
-        hidden = torch.stack(
-            model(**inputs, output_hidden_states=True).hidden_states, 1
-        )  # (rows, layers, tokens, width)
-        mask = inputs["attention_mask"][:, None, :, None]
-        out[rows] = ((hidden * mask).sum(2) / mask.sum(2)).numpy()
+        hidden = model(**inputs, output_hidden_states=True).hidden_states
+        mask = inputs["attention_mask"][:, :, None]  # (rows, tokens, 1)
+        out[rows] = torch.stack([(h * mask).sum(1) / mask.sum(1) for h in hidden], 1).numpy()
     return out
 
 
@@ -218,22 +214,21 @@ def _cached(kind, keys, inputs, compute, cache, progress, pick=lambda entry: ent
     """pick(entry) of every shard, joined. Shards that the cache lacks are computed and kept one by one."""
     folder = cache_folder(cache)
     paths = [folder / f"{kind}-{key[:20]}.npz" for key in keys]
-    for left in folder.glob(".*.tmp"):  # of a process that was killed
-        with contextlib.suppress(FileNotFoundError):  # another process may have renamed it just now
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
+    sweep_up(folder)
     out, bar = [], None
-    for number, (path, piece) in enumerate(zip(paths, _shards(inputs))):
+    for path, piece in zip(paths, _shards(inputs)):
         entry = _read(path)
         if entry is None:
-            bar = bar or tqdm(total=len(inputs), initial=number * SHARD, unit="input", desc=kind, disable=not progress)
+            if bar is None:  # nothing is shown if nothing has to be computed
+                done = sum(map(len, out))
+                bar = tqdm(total=len(inputs), initial=done, unit="input", desc=kind, disable=not progress)
             entry = compute(piece)
             require(np.isfinite(entry).all(), kind, "the encoder gave NaN or infinity")
             write_whole(path, lambda file, entry=entry: np.savez(file, entry=entry, sha256=_array_hash(entry)))
-        if bar:
+        if bar is not None:
             bar.update(len(piece))
         out.append(pick(entry).astype(np.float32))
-    if bar:
+    if bar is not None:
         bar.close()
     return np.concatenate(out)
 
@@ -250,7 +245,7 @@ def _read(path):
         require(_array_hash(entry) == sha256, "sha256", "differs")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a flipped bit may look like anything: an encrypted file, an unknown compression
         warnings.warn(f"{path} is damaged ({error}); computed again", stacklevel=5)
         return None
     return entry
