@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
 
-.PHONY: help book test serve lab reproduce shots bench lint clean
+.PHONY: help book test serve lab reproduce shots bench evidence lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and
 
 bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/_data/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
+
+evidence: .venv/ready  ## compute the tables of real data anew (hours; goes on where it stood); writes book/_data/evidence
+	OMP_NUM_THREADS=1 $(BIN)/python -m w2s_lib evidence --jobs 2
 
 lint: .venv/ready  ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

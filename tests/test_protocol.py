@@ -234,7 +234,7 @@ def test_grids_have_what_the_chapters_draw():
 def test_a_table_is_read_as_it_was_written(tmp_path, result):
     kept = evidence.reduce(result)
     for name in evidence.EACH:
-        np.testing.assert_allclose(kept[name], result[name], rtol=7e-5)
+        np.testing.assert_allclose(kept[name], result[name], rtol=3e-4)
     about = {"test_inputs": 718}
     made = evidence.Evidence("digits", (SMALL,), (kept,), about)
     evidence.write(made, tmp_path / "a.npz")
