@@ -19,13 +19,15 @@ from pathlib import Path
 from myst_nb.core.execute.cache import NotebookClientCache
 
 EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
+UNUSED = ("book/_data/papermap.yaml",)  # read by an extension, by no chapter
 SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
 
 
 def fingerprint(root, patterns, extra=()):
     """SHA-256 over names and contents of the files below `root` that match, and over the strings in `extra`."""
     digest = hashlib.sha256("\0".join(extra).encode())
-    for path in sorted({p for pattern in patterns for p in Path(root).glob(pattern) if p.is_file()}):
+    unused = {Path(root, name) for name in UNUSED}
+    for path in sorted({p for pattern in patterns for p in Path(root).glob(pattern) if p.is_file()} - unused):
         content = path.read_bytes()
         digest.update(f"\0{path.relative_to(root)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
