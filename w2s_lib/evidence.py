@@ -56,7 +56,7 @@ CROSSED = ("gain_", "pair_", "pgr_", "parts_", "over_", "luck_")
 
 
 def settings(name, size="full"):
-    """The Protocols of a data set: its base, one ladder at a time, width x confidence crossed where labels are binary.
+    """The Protocols of a data set: its base, one ladder at a time; width x confidence crossed on the reviews.
 
     Axes: width, confidence, gold (labels of the teacher), noise (in them), teacher (her features), teacher_l2, bag,
     student (the encoder's depth), and the base once more with three bootstraps of the teacher and three initialisations
