@@ -73,7 +73,7 @@ def settings(name, size="full"):
     made = [
         replace(base, width=w, confidence=a)
         for w in WIDTHS[2 if text else 10]
-        for a in (CONFIDENCES if text else CONFIDENCES[:1])
+        for a in (CONFIDENCES if name == "movie" else CONFIDENCES[:1])
     ]
     made += [replace(base, confidence=a) for a in CONFIDENCES]
     made += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
