@@ -10,7 +10,8 @@ The student is a softmax regression on random ReLU features (`width` of them) of
 regularisation path has two legs: all penalties at the end of training, and stages of training at the least penalty. A
 run is one draw of the three sources of luck: the split (which inputs are gold, transfer, validation), the teacher's
 training (a bootstrap of her gold inputs), the student's initialisation (his random features). Test inputs are the same
-in all runs. True labels of validation inputs are used by rules that say so in their name, and by the ceiling.
+in all runs. Every student starts from zero, whatever his loss (RCE then loses classes where there are many: the book
+shows what a warm start changes). True labels of validation inputs are used by rules that say so in their name, and by the ceiling.
 """
 
 from __future__ import annotations
