@@ -12,7 +12,7 @@ def snippets():
 
 def test_readme_figure():
     names = {}
-    *lines, last = snippets()[2].rstrip().splitlines()
+    *lines, last = snippets()[3].rstrip().splitlines()
     exec("\n".join(lines), names)
     assert eval(last, names).controls["t"][-1] == 5
 
@@ -48,3 +48,10 @@ def test_readme_speeds_are_those_of_the_table():
     for work, words, times in (("W1 full batch", "takes a fifth", 5), ("W1 minibatch", "a seventeenth", 17)):
         assert words in text
         assert abs(seconds[work]["module loop"] / seconds[work]["core"] - times) < 0.5
+
+
+def test_readme_experiment(capsys):
+    names = {}
+    exec(compile(snippets()[2], "README.md", "exec"), names)
+    assert {"acc", "gain", "misfit", "residual"} <= names["result"].keys()
+    assert 0.5 < float(capsys.readouterr().out.split()[0]) < 1
