@@ -41,7 +41,12 @@ def test_a_table_is_complete_and_says_where_it_comes_from(path):
     assert {"data", "code", "commit", "machine", "python", "torch", "date", "test_inputs"} <= table.provenance.keys()
     for config, result in zip(table.configs, table.results):
         assert result["acc"].shape == (len(config.losses) + 1, len(config.path), len(config.runs))
-        assert all(np.isfinite(x).all() for x in result.values() if x.dtype.kind == "f")
+        for (
+            name,
+            x,
+        ) in result.items():  # no luck at all, as where two rules choose the same, has infinite degrees of freedom
+            x = x[..., :2] if name.startswith(evidence.CROSSED) else x
+            assert x.dtype.kind != "f" or np.isfinite(x).all(), f"{config}: {name}"
 
 
 @tables
