@@ -14,7 +14,7 @@ book: .venv/ready  ## execute and build the book (strict); prints where it is
 	$(BUILD)
 
 test: .venv/ready  ## library tests, every chapter cell by cell, the built pages in a browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4
 
 serve: book  ## build, then serve the book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html

@@ -24,8 +24,11 @@ BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n"
 
 def build_book(folder, **environment):
     """Strict build of the book in `folder`, as `make book` does it; an unchanged book takes a few seconds."""
+    environment = os.environ | environment
+    if "PYTEST_XDIST_WORKER" in environment:  # the outputs do not depend on how the tests are run
+        environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
-        BUILD, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        BUILD, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, f"the strict build failed:\n{done.stdout[-5000:]}"
     return Path(folder) / "_build" / "html"
@@ -65,6 +68,7 @@ def unexpected(errors):
 def opened(browser, url, viewport=WIDE, dark=False, **options):
     """(page, requests, console errors) of `url`, loaded and with its formulas set; `options` of the browser context."""
     context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light", **options)
+    context.set_default_timeout(120_000)  # ms; a busy machine is slow, a page that hangs still fails
     page, requests, errors = context.new_page(), [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("requestfailed", lambda request: errors.append(f"request failed: {request.url}"))

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from browser import HTML, NO_BROWSER, ROOT, build_book, chromium, find_chromium
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
@@ -22,9 +23,19 @@ def pytest_report_header():
 
 
 @pytest.fixture(scope="session")
-def book():
-    """The folder of the built book. The build itself knows what is stale."""
-    return build_book(ROOT)
+def book(tmp_path_factory, worker_id):
+    """The folder of the built book. The build itself knows what is stale; of several workers one builds."""
+    folder = tmp_path_factory.getbasetemp()
+    outcome = (folder if worker_id == "master" else folder.parent) / "built"  # of this run
+    with FileLock(f"{outcome}.lock"):
+        if not outcome.exists():
+            try:
+                build_book(ROOT)
+                outcome.write_text("")
+            except AssertionError as error:
+                outcome.write_text(str(error))
+    assert not (error := outcome.read_text()), error
+    return HTML
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """Never a stale page: a change in the library, the requirements, the data or a static file reaches the built site."""
 
 import json
+import os
 import shutil
 import subprocess
-import time
 
 import pytest
 from browser import ROOT, build_book
@@ -55,15 +55,21 @@ def executions(clone):
     return {p: p.stat().st_mtime_ns for p in (clone / "_build" / ".jupyter_cache").glob("*/executed/*/base.ipynb")}
 
 
+def cpu_seconds_of_children():
+    """Not wall time: the machine may be shared, also with another worker of these tests."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_changes_reach_the_page(clone, tmp_path_factory):
     assert "tolerance 0.0001" in build(clone)
     first = executions(clone)
     assert len(first) == 1
 
-    start = time.perf_counter()
+    start = cpu_seconds_of_children()
     build(clone)
     assert executions(clone) == first, "an unchanged book was executed again"
-    assert time.perf_counter() - start < 10
+    assert cpu_seconds_of_children() - start < 10
 
     replace_in(clone / "book" / "probe.md", "# Probe", "# Probe, with other prose")
     assert "tolerance 0.0001" in build(clone)
