@@ -11,7 +11,8 @@ regularisation path has two legs: all penalties at the end of training, and stag
 run is one draw of the three sources of luck: the split (which inputs are gold, transfer, validation), the teacher's
 training (a bootstrap of her gold inputs), the student's initialisation (his random features). Test inputs are the same
 in all runs. Every student starts from zero, whatever his loss (RCE then loses classes where there are many: the book
-shows what a warm start changes). True labels of validation inputs are used by rules that say so in their name, and by the ceiling.
+shows what a warm start changes). True labels of validation inputs are used by rules that say so in their name, and by
+the ceiling.
 """
 
 from __future__ import annotations
