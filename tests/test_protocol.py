@@ -300,3 +300,23 @@ def test_the_global_state_of_chance_is_neither_read_nor_changed():
         found.append(run(replace(SMALL, splits=1))["ce"])
         torch.testing.assert_close(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(seed)))
     np.testing.assert_array_equal(*found)
+
+
+def test_numbers_of_each_run_and_signs(result):
+    small = evidence.reduce(result)
+    for loss in (0, 1, 8):
+        at = (loss, result["choice_weak"][loss], np.arange(3))
+        np.testing.assert_allclose(evidence.each_run(small, "residual", loss), result["residual"][at], atol=1e-3)
+        expected = result["acc"][at] - result["teacher_acc"]
+        np.testing.assert_allclose(evidence.each_run(small, "acc_gain", loss), expected, atol=1e-3)
+        expected = result["teacher_ce"] - result["ce_cal"][at]
+        np.testing.assert_allclose(evidence.each_run(small, "cal_gain", loss), expected, atol=2e-3)
+        points = list(result["choice_weak"][loss])
+        assert points.count(evidence.usual(small, loss)) == max(map(points.count, points))
+    up = evidence.over_runs([1.0, 1.1, 1.2, 1.3])
+    assert evidence.sign(up) == 1 and evidence.sign(evidence.over_runs([-1.0, -1.1, -1.2])) == -1
+    assert evidence.sign(evidence.over_runs([-1.0, 1.1, 0.2])) == 0
+    wide = evidence.over_runs([0.2, 0.5, 0.9, 1.4])
+    assert evidence.sign(wide) == 1 and evidence.sign(wide, comparisons=100) == 0
+    with pytest.raises(ValueError, match="comparisons"):
+        evidence.sign(up, comparisons=0)
