@@ -305,7 +305,9 @@ def test_numbers_of_each_run_and_signs(result):
     small = evidence.reduce(result)
     for loss in (0, 1, 8):
         at = (loss, result["choice_weak"][loss], np.arange(3))
-        np.testing.assert_allclose(evidence.each_run(small, "residual", loss), result["residual"][at], rtol=2e-3, atol=5e-3)
+        np.testing.assert_allclose(
+            evidence.each_run(small, "residual", loss), result["residual"][at], rtol=2e-3, atol=5e-3
+        )
         expected = result["acc"][at] - result["teacher_acc"]
         np.testing.assert_allclose(evidence.each_run(small, "acc_gain", loss), expected, atol=2e-3)
         expected = result["teacher_ce"] - result["ce_cal"][at]
