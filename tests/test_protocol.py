@@ -306,11 +306,13 @@ def test_numbers_of_each_run_and_signs(result):
     small = evidence.reduce(result)
     for loss in (0, 1, 8):
         at = (loss, result["choice_weak"][loss], np.arange(3))
-        np.testing.assert_allclose(evidence.each_run(small, "residual", loss), result["residual"][at], atol=1e-3)
+        np.testing.assert_allclose(
+            evidence.each_run(small, "residual", loss), result["residual"][at], rtol=2e-3, atol=5e-3
+        )
         expected = result["acc"][at] - result["teacher_acc"]
-        np.testing.assert_allclose(evidence.each_run(small, "acc_gain", loss), expected, atol=1e-3)
+        np.testing.assert_allclose(evidence.each_run(small, "acc_gain", loss), expected, atol=2e-3)
         expected = result["teacher_ce"] - result["ce_cal"][at]
-        np.testing.assert_allclose(evidence.each_run(small, "cal_gain", loss), expected, atol=2e-3)
+        np.testing.assert_allclose(evidence.each_run(small, "cal_gain", loss), expected, rtol=2e-3, atol=5e-3)
         points = list(result["choice_weak"][loss])
         assert points.count(evidence.usual(small, loss)) == max(map(points.count, points))
     up = evidence.over_runs([1.0, 1.1, 1.2, 1.3])
