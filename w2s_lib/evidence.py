@@ -133,6 +133,33 @@ def chosen(result, key, rule):
     return np.take_along_axis(result[key], result[f"choice_{rule}"][:, None].astype(int), 1)[:, 0]
 
 
+def usual(result, loss=0, rule="weak"):
+    """The point of the path that a rule picks in most runs, for arrays of which the table keeps means alone."""
+    return int(np.bincount(result[f"choice_{rule}"][loss]).argmax())
+
+
+def each_run(result, key, loss=0, rule="weak"):
+    """One number a run, (R,), of the students that a rule picked.
+
+    key : one of EACH, or acc_gain, cal_gain (what a student, or a recalibrated one, has over his teacher in accuracy or
+          cross-entropy: larger is better), residual = misfit - gain
+    """
+    if key == "residual":
+        return each_run(result, "misfit", loss, rule) - each_run(result, "gain", loss, rule)
+    if key == "acc_gain":
+        return each_run(result, "acc", loss, rule) - result["teacher_acc"]
+    if key == "cal_gain":
+        return result["teacher_ce"] - each_run(result, "ce_cal", loss, rule)
+    return chosen(result, key, rule)[loss]
+
+
+def sign(estimate, comparisons=1):
+    """+1 or -1 if the 95% interval, by Bonferroni for so many comparisons, lies above or below zero, else 0."""
+    require(comparisons >= 1, "comparisons", "must be at least 1")
+    low, high = estimate.interval(1 - 0.05 / comparisons)
+    return int(low > 0) - int(high < 0)
+
+
 def reduce(result):
     """What the table keeps of a cell."""
     kept = {}
