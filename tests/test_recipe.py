@@ -8,8 +8,9 @@ from w2s_lib import protocol
 from w2s_lib.recipe import one_standard_error, recommend
 
 rng = np.random.default_rng(0)
-Q = rng.dirichlet(np.ones(3), size=80)
-Z = rng.normal(size=(5, 80, 3)) * np.linspace(3, 0.5, 5)[:, None, None]
+HERS = 2 * rng.normal(size=(80, 3))
+Q = np.exp(HERS) / np.exp(HERS).sum(-1, keepdims=True)
+Z = (HERS + np.arange(1, 6)[:, None, None] * rng.normal(size=(5, 80, 3))) * np.linspace(3, 0.5, 5)[:, None, None]
 Y = rng.integers(0, 3, 80)
 
 
