@@ -318,7 +318,7 @@ def test_numbers_of_each_run_and_signs(result):
     up = evidence.over_runs([1.0, 1.1, 1.2, 1.3])
     assert evidence.sign(up) == 1 and evidence.sign(evidence.over_runs([-1.0, -1.1, -1.2])) == -1
     assert evidence.sign(evidence.over_runs([-1.0, 1.1, 0.2])) == 0
-    wide = evidence.over_runs([0.2, 0.5, 0.9, 1.4])
+    wide = evidence.over_runs([0.5, 0.7, 0.9, 1.4])
     assert evidence.sign(wide) == 1 and evidence.sign(wide, comparisons=100) == 0
     with pytest.raises(ValueError, match="comparisons"):
         evidence.sign(up, comparisons=0)
