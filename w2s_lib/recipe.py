@@ -90,4 +90,3 @@ def recommend(weak_labels, z_path, truth=None, labelled=None):
     true = -(y * log_p[:, rows]).sum(-1).mean(1)
     index = int(np.flatnonzero(true <= true.min())[-1])
     return Advice(index, best, temperatures, weak, se, true, len(rows))
-
