@@ -37,7 +37,7 @@ NOISES = (0.0, 0.1, 0.2, 0.3)
 TEXT = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)  # penalties; two classes need larger ones than ten
 BASES = {
     "digits": Protocol("digits", teacher="left", gold=60, transfer=400, validation=200, width=64, steps=50,
-                       stages=(5, 15), l2s=(1e-3, 1e-2, 1e-1), lr=0.05, losses=("CE", "RCE", "AUX"), splits=10),
+                       stages=(5, 15), l2s=(1e-3, 1e-2, 1e-1), lr=0.05, losses=("CE", "RCE", "AUX"), splits=6),
     "mnist": Protocol("mnist", teacher="pool:7", student="pixels", gold=100, width=256),
     "fashion": Protocol("fashion", teacher="pca:10", student="lite0", gold=100, width=256),
     "movie": Protocol("movie", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
