@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from w2s_lib import KL, SQUARED, evidence, protocol
 from w2s_lib.data import Task, load_task
-from w2s_lib.estimates import nested_components
+from w2s_lib.estimates import nested_components, sign
 from w2s_lib.ledger import best_blend
 from w2s_lib.protocol import Protocol, choices, deal, load, run, scores
 
@@ -316,9 +316,9 @@ def test_numbers_of_each_run_and_signs(result):
         points = list(result["choice_weak"][loss])
         assert points.count(evidence.usual(small, loss)) == max(map(points.count, points))
     up = evidence.over_runs([1.0, 1.1, 1.2, 1.3])
-    assert evidence.sign(up) == 1 and evidence.sign(evidence.over_runs([-1.0, -1.1, -1.2])) == -1
-    assert evidence.sign(evidence.over_runs([-1.0, 1.1, 0.2])) == 0
+    assert sign(up) == 1 and sign(evidence.over_runs([-1.0, -1.1, -1.2])) == -1
+    assert sign(evidence.over_runs([-1.0, 1.1, 0.2])) == 0
     wide = evidence.over_runs([0.5, 0.7, 0.9, 1.4])
-    assert evidence.sign(wide) == 1 and evidence.sign(wide, comparisons=100) == 0
+    assert sign(wide) == 1 and sign(wide, comparisons=100) == 0
     with pytest.raises(ValueError, match="comparisons"):
-        evidence.sign(up, comparisons=0)
+        sign(up, comparisons=0)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .bregman import KL
-from .estimates import Estimate, crossed_mean, require, to_numpy
+from .estimates import Estimate, crossed_mean, require, sign, to_numpy
 from .ledger import Blend, Ledger, Split, best_blend, by_input, ledger, one_hot, split_residual
 
 CHUNK = 100_000  # rows that are read at a time
@@ -79,16 +79,16 @@ class Audit:
             return list(UNLABELLED)
         gain, accuracy, residual = self.book.gain, self.accuracy_gain, self.book.residual
         words = [_verdict(name, x) for name, x in (("gain", gain), ("accuracy", accuracy), ("residual", residual))]
-        if all(_sign(x) for x in (gain, accuracy)) and _sign(gain) != _sign(accuracy):
+        if all(sign(x) for x in (gain, accuracy)) and sign(gain) != sign(accuracy):
             words.insert(2, "Risk and accuracy disagree: look at the calibration errors.")
         parts = {name: getattr(self.split, name) for name in ("calibration", "thrown_away")} if self.split else {}
-        words += [_verdict(name, part) for name, part in parts.items() if _sign(part)]
+        words += [_verdict(name, part) for name, part in parts.items() if sign(part)]
         if self.blend is not None:
             low, high = self.blend.weight.interval()
             sides = {1: "some of her would help", -1: "further away from her would help", 0: "it may be zero"}
             words.append(
                 f"The best blend gives the teacher a weight of {self.blend.weight.value:.2f} [{low:.2f}, {high:.2f}]: "
-                f"{sides[_sign(self.blend.weight)]}."
+                f"{sides[sign(self.blend.weight)]}."
             )
         return words
 
@@ -127,15 +127,9 @@ class Audit:
         return out
 
 
-def _sign(estimate):
-    """1 or -1 if the 95% interval lies on one side of zero, else 0."""
-    low, high = estimate.interval()
-    return int(low > 0) - int(high < 0)
-
-
 def _verdict(name, estimate):
     low, high = estimate.interval()
-    return f"{READINGS[name][_sign(estimate)]} ({estimate.value:.4f}, 95% interval {low:.4f} to {high:.4f})."
+    return f"{READINGS[name][sign(estimate)]} ({estimate.value:.4f}, 95% interval {low:.4f} to {high:.4f})."
 
 
 def audit(labels, teacher, student, *, probabilities=False):

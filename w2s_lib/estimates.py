@@ -117,6 +117,13 @@ def crossed_ratio(numerator, denominator, clusters=None):
     return crossed_mean((a - ratio * b) / b.mean(), clusters, value=ratio)
 
 
+def sign(estimate, comparisons=1):
+    """+1 or -1 if the 95% interval, by Bonferroni for so many comparisons, lies above or below zero, else 0."""
+    require(comparisons >= 1, "comparisons", "must be at least 1")
+    low, high = estimate.interval(1 - 0.05 / comparisons)
+    return int(low > 0) - int(high < 0)
+
+
 def nested_components(values):
     """Variance components of a nested design, (3, ...): of `values` (a, b, c, ...), c draws in each of b draws in each
     of a draws, at least two each.

@@ -154,19 +154,10 @@ def each_run(result, key, loss=0, rule="weak"):
     return chosen(result, key, rule)[loss]
 
 
-def sign(estimate, comparisons=1):
-    """+1 or -1 if the 95% interval, by Bonferroni for so many comparisons, lies above or below zero, else 0."""
-    require(comparisons >= 1, "comparisons", "must be at least 1")
-    low, high = estimate.interval(1 - 0.05 / comparisons)
-    return int(low > 0) - int(high < 0)
-
-
 def reduce(result):
     """What the table keeps of a cell."""
     kept = {}
     for name, x in result.items():
-        if name.startswith("pgr_") and name not in ("pgr_weak", "pgr_oracle"):
-            continue
         x = np.asarray(x)
         if x.shape == result["acc"].shape and name not in EACH and not name.startswith(CROSSED):
             x = x.mean(2)

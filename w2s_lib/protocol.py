@@ -74,9 +74,8 @@ class Protocol:
 
     def check(self):
         """Raise ValueError that names what cannot be."""
-        require(
-            set(self.losses) <= set(LOSSES) and "CE" in self.losses, "losses", f"must be of {LOSSES}, CE among them"
-        )
+        known = set(self.losses) <= set(LOSSES) and self.losses[:1] == ("CE",)  # the others are compared with the first
+        require(known, "losses", f"must be of {LOSSES}, CE the first")
         for name in ("gold", "transfer", "splits", "teachers", "students", "steps"):
             require(getattr(self, name) >= 1, name, "must be at least 1")
         require(self.validation >= max(FEW), "validation", f"must be at least {max(FEW)}: rules see so many labels")
@@ -213,8 +212,9 @@ def run(config):
       them. CE risks there are recalibrated
     (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, R): distance to the
       dual mean of the other teachers, KL(student || it); (L, P, G): ens_acc, ens_ce of the dual mean of five students
-    choice_RULE (L, R): the point of the path that a rule picks; pair_RULE, gain_RULE, pgr_RULE, parts_RULE (L, ..., 3):
-      value, standard error, degrees of freedom of crossed estimates over runs and test inputs (`report`)
+    choice_RULE (L, R): the point of the path that a rule picks; gain_RULE, pair_RULE (less CE), over_weak_RULE, of acc,
+      ce, ce_cal, larger is better, pgr_RULE and parts_RULE (L, ..., 3): value, standard error, degrees of freedom of
+      crossed estimates over runs and test inputs
     Raises ValueError for impossible settings.
     """
     config.check()
@@ -462,9 +462,6 @@ def _luck(Z, out, config):
     return found | {"luck_logit": np.array(z)}
 
 
-COMPARED = ("acc", "ce", "ce_cal")  # of (L, 3, 3) arrays: the measures, then value, standard error, degrees of freedom
-
-
 def _conclusions(Z, W, truth, out, picked, config):
     """Crossed estimates at what each rule picks, and at each penalty ("at_0", ...), where all losses have the same."""
     clusters, labels, R = np.array([run[0] for run in config.runs]), truth.argmax(-1), np.arange(len(config.runs))
@@ -485,20 +482,21 @@ def _conclusions(Z, W, truth, out, picked, config):
     w, cache, L = each(W, np.ones(len(W))), {}, len(Z)
     for i, j in np.ndindex(Z.shape[:2]):
         cache[i, j] = np.array(each(Z[i, j].astype(float), out["temperature"][i, j]), dtype=np.float32)
-    top = np.array([cache[L - 1, j][:, r] for r, j in enumerate(picked["oracle"][L - 1])]).transpose(1, 0, 2)
-    weak = None
+
+    def at(x):
+        """acc, ce, ce_cal (3, R, test) of each loss at the points x (L, R)."""
+        return [np.stack([cache[i, j][:, r] for r, j in enumerate(row)], 1) for i, row in enumerate(x)]
+
+    weak, top = at(picked["weak"]), at(picked["oracle"])[L - 1]
     for rule, x in picked.items():
-        mine = [np.array([cache[i, j][:, r] for r, j in enumerate(x[i])]).transpose(1, 0, 2) for i in range(L)]
-        weak = mine if rule == "weak" else weak
+        mine = at(x)
         done[f"gain_{rule}"] = np.array([[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, w)] for m in mine])
         versus = [[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, mine[0])] for m in mine[1:-1]]
         done[f"pair_{rule}"] = np.array(versus).reshape(-1, 3, 3)  # each loss less CE under the same rule
-        done[f"pgr_{rule}"] = np.array([triple(crossed_ratio(m[0] - w[0], top[0] - w[0], clusters)) for m in mine])
-    for rule, x in picked.items():
-        if rule in ("oracle", "oracle_acc", "early", "one_se", "peer", "least", "most") or rule.startswith(
-            ("few", "ts")
-        ):
-            mine = [np.array([cache[i, j][:, r] for r, j in enumerate(x[i])]).transpose(1, 0, 2) for i in range(L)]
+        if rule in ("weak", "oracle"):
+            ratios = [crossed_ratio(m[0] - w[0], top[0] - w[0], clusters) for m in mine]
+            done[f"pgr_{rule}"] = np.array([triple(ratio) for ratio in ratios])
+        if rule not in ("weak", "weak_agree", "oracle_early") and not rule.startswith("at_"):
             change = [[triple(crossed_mean(a - b, clusters)) for a, b in zip(m, v)] for m, v in zip(mine, weak)]
             done[f"over_weak_{rule}"] = np.array(change)  # what the rule adds to weak validation, the loss the same
     for rule in ("weak", "oracle"):
