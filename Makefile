@@ -26,7 +26,7 @@ reproduce: book  ## re-run the executed notebooks and compare every output with 
 	W2S_STATIC=1 $(BIN)/pytest -o addopts= --nbval --nbval-current-env --nbval-cell-timeout=300 _build/jupyter_execute
 
 shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and of the README
-	$(BIN)/python tests/shots.py
+	$(BIN)/python tests/book/screenshots.py
 
 bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/_data/bench.json
 	$(BIN)/python tests/benchmarks/bench.py
@@ -40,8 +40,8 @@ lint: .venv/ready  ## ruff
 clean:  ## remove everything that these commands made
 	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-.venv/ready: requirements.txt pyproject.toml book/lab.json
+.venv/ready: requirements.txt pyproject.toml book/jupyterlab_overrides.json
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt -e .
-	install -D -m 644 book/lab.json .venv/share/jupyter/lab/settings/overrides.json
+	install -D -m 644 book/jupyterlab_overrides.json .venv/share/jupyter/lab/settings/overrides.json
 	touch $@

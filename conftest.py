@@ -43,12 +43,12 @@ def pytest_collectstart(collector):
 def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
-    chapters = {path.stem for path in (Path(__file__).parent / "book").glob("*.md")}
+    chapters = {path.stem for path in (Path(__file__).parent / "book").rglob("*.md")}
 
     class ByPage(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file, _, test = nodeid.partition("::")
-            page = re.search(r"\[(?:book/)?(\w+)", test)
+            page = re.search(r"\[(?:book/)?(?:\w+/)?(\w+)", test)
             return f"{file} {page[1]}" if page and page[1] in chapters else file
 
     config.option.loadscopereorder = False  # the order of collection, see below

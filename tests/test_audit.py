@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from w2s_lib import KL, ledger
-from w2s_lib.audit import audit, main, picture, read
+from w2s_lib import KL, figures, ledger
+from w2s_lib.audit import audit, main, read
 
 
 def pair(n=600, K=3, seed=0, student_noise=0.5):
@@ -154,7 +154,7 @@ def test_command_line():
 def test_picture_shows_the_ledger():
     import matplotlib.pyplot as plt
 
-    figure = picture(audit(*pair()))
+    figure = figures.audit_picture(audit(*pair()))
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()][2:] == ["gain", "misfit", "residual"]
     plt.close(figure)
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from w2s_lib import KL
+from w2s_lib._checks import check_labels
+from w2s_lib.calibration import fit_temperature
 from w2s_lib.losses import (
     CE,
     KL_FORWARD,
@@ -15,8 +17,6 @@ from w2s_lib.losses import (
     ConfidenceSwitch,
     PerModel,
     ReverseFamily,
-    check_labels,
-    fit_temperature,
     linear_warmup,
     symmetric_loss,
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from w2s_lib import KL, LOGISTIC, SQUARED, ledger
-from w2s_lib.ledger import best_blend, split_residual
+from w2s_lib.gain import best_blend, split_residual
 
 
 def world(seed=0, n=40_000, values=5, classes=4):

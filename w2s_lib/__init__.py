@@ -1,8 +1,9 @@
 """Weak-to-strong generalisation: exact identities, experiments with intervals, and the tools of the book."""
 
-from .bregman import GENERALIZED_KL, ITAKURA_SAITO, KL, LOGISTIC, SQUARED, Decomposition, decompose, mahalanobis
-from .estimates import Estimate, crossed_mean, crossed_ratio
-from .ledger import Ledger, ledger, performance_gap_recovered
+from .bregman import GENERALIZED_KL, ITAKURA_SAITO, KL, LOGISTIC, SQUARED, mahalanobis
+from .decomposition import Decomposition, decompose
+from .gain import Ledger, ledger, performance_gap_recovered
+from .intervals import Estimate, crossed_mean, crossed_ratio
 
 __version__ = "0.1.0"
 __all__ = [

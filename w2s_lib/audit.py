@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ._checks import one_hot, require, to_numpy
 from .bregman import KL
-from .estimates import Estimate, crossed_mean, require, sign, to_numpy
-from .ledger import Blend, Ledger, Split, best_blend, by_input, ledger, one_hot, split_residual
+from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
+from .intervals import Estimate, crossed_mean, sign
 
 CHUNK = 100_000  # rows that are read at a time
 # what an estimate says when its interval contains zero, lies above it, lies below it
@@ -237,29 +238,6 @@ def _numbers(lines, header, row, path):
             values.append(value)
         table.append(values)
     return np.array(table)
-
-
-def picture(found):
-    """A matplotlib figure of an Audit with a ledger: risks, and the gain as misfit less residual."""
-    import matplotlib.pyplot as plt
-
-    from . import figures
-
-    require(found.book is not None, "found", "has no ledger to draw: too few labels")
-    names = {
-        "teacher risk": "teacher",
-        "student risk": "student",
-        "gain": "gain",
-        "misfit": "misfit",
-        "residual": "residual",
-    }
-    fig, ax = plt.subplots(figsize=(7, 2.8))
-    figures.intervals(
-        ax, [(name, concept, getattr(found.book, name.replace(" ", "_"))) for name, concept in names.items()]
-    )
-    ax.axvline(0, color="#444444", lw=1)
-    ax.set_xlabel("cross-entropy (nats)")
-    return fig
 
 
 def main(arguments=None):

@@ -24,20 +24,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .estimates import require
-
-
-def check_labels(q, axis=-1, name="q"):
-    """Raise ValueError unless `q` holds probability vectors along `axis` (entries >= 0, sums within 1e-4 of one)."""
-    require(torch.isfinite(q).all(), name, "holds NaN or infinity")
-    require((q >= 0).all(), name, "holds negative numbers; pass probabilities (the softmax of the teacher's logits)")
-    require(((q.sum(axis) - 1).abs() < 1e-4).all(), name, f"does not sum to one over axis {axis}; normalise it")
-
-
-def entropy(log_p, axis=-1):
-    """H(p) = -sum_k p_k log p_k from log p; p = 0 counts nothing. Shape of log_p without `axis`."""
-    p = log_p.exp()
-    return -torch.where(p > 0, p * log_p, torch.zeros_like(p)).sum(axis)
+from ._checks import require
+from .calibration import entropy
 
 
 def _quantile(x, level, used):
@@ -393,35 +381,6 @@ def linear_warmup(step, steps, last):
         return last * (step / steps).clamp(max=1.0) if steps else last
     require(steps >= 0 and step >= 0, "step", "and steps must be >= 0")
     return last * min(step / steps, 1.0) if steps else last
-
-
-def fit_temperature(z, q, axis=-1):
-    """The temperature T of each model that makes the mean of CE(softmax(z / T), q) over its examples least.
-
-    z, q : (..., examples, classes), or with axis=-2 (..., classes, examples); T has the leading shape, float64
-    The objective is convex in 1/T, which is sought in [0.01, 100] by Newton's steps, or half of the bracket where they
-    leave it. Labels of the teacher will do: whatever they say of the truth, no truth is used.
-    Raises ValueError for shapes that differ, q that is no distribution, and logits that do not differ between classes.
-    """
-    CE._check(z, q, axis)
-    require(z.ndim >= 2, "z", "needs an axis of the examples")
-    check_labels(q, axis)
-    z, q = (x.movedim(axis, -1).double() for x in (z, q))
-    z = z - z.mean(-1, keepdim=True)
-    require((z.abs().amax((-2, -1)) > 0).all(), "z", "is the same for all classes: every temperature fits it equally")
-    low, high = (torch.full(z.shape[:-2], x, dtype=torch.float64, device=z.device) for x in (0.01, 100.0))
-    beta = torch.ones_like(low)
-    for _ in range(60):
-        p = (beta[..., None, None] * z).softmax(-1)
-        slope = ((p - q) * z).sum(-1).mean(-1)
-        bend = (p * (z - (p * z).sum(-1, keepdim=True)) ** 2).sum(-1).mean(-1)
-        low, high = torch.where(slope < 0, beta, low), torch.where(slope < 0, high, beta)
-        step = beta - slope / bend
-        new = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
-        beta, moved = new, (new - beta).abs().max()
-        if moved < 1e-12:
-            break
-    return 1 / beta
 
 
 CE, KL_FORWARD = CrossEntropy(), ForwardKL()

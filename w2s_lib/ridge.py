@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from .estimates import as_arrays, require
+from ._checks import as_arrays, require
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from myst_nb.core.execute.cache import NotebookClientCache
 
 EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
-UNUSED = ("book/_data/papermap.yaml",)  # read by an extension, by no chapter
+UNUSED = ("book/_data/paper_map.yaml",)  # read by an extension, by no chapter
 SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
 
 

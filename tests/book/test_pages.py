@@ -1,0 +1,158 @@
+"""The built pages in a real browser: over http and from file://, offline, on a phone, light and dark, by keyboard."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from browser import HTML, NARROW, ROOT, opened, pages, unexpected
+from bs4 import BeautifulSoup
+from chapter_source import course
+
+AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
+LOOK = """() => {
+  const all = selector => [...document.querySelectorAll(selector)];
+  return {
+    broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
+    titles: all('.bd-article h1').length,
+    formulas: all('mjx-container[display=true]').length,
+    misread: all('mjx-merror').length,
+    font: [...document.fonts].some(f => /MJX/.test(f.family) && f.status == 'loaded'),
+    links: all('.bd-main a[href]').map(a => a.href),
+    alts: all('.bd-article img').map(i => i.alt),
+  };
+}"""
+# Fades end at once, else half-faded text is judged by its half contrast. Of the thousands of tokens of code, those with
+# the same classes in the same kind of block have the same colours: contrast is measured on the first that shows, and
+# not on its twins.
+AUDIT = """async () => {
+  document.getAnimations().forEach(animation => animation.finish());
+  const seen = new Set();
+  for (const token of document.querySelectorAll('.highlight pre span')) {
+    let kind = '';
+    for (let part = token; part.matches('.bd-article *'); part = part.parentElement)
+      kind += `${part.tagName} ${part.className} ${part.style.cssText}<`;
+    token.toggleAttribute('data-twin', seen.has(kind));
+    if (token.checkVisibility()) seen.add(kind);
+  }
+  axe.configure({rules: [{id: 'color-contrast', selector: ':not([data-twin])'}]});
+  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'];
+  const {violations} = await axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']});
+  return violations.flatMap(({id, nodes}) => nodes.map(node => `${id}: ${node.html} ${node.failureSummary}`));
+}"""
+OPEN_ALL = """() => {
+  document.querySelectorAll('details').forEach(details => details.open = true);
+  document.querySelectorAll('.toggle-button-hidden').forEach(button => button.click());
+}"""
+# packages whose files a bare site has too; what comes from elsewhere is the book's own
+THEME = ["sphinx", "pydata_sphinx_theme", "sphinx_book_theme", "jupyter_book", "myst_nb", "sphinx_copybutton"]
+THEME += ["sphinx_togglebutton", "sphinx_design", "sphinx_thebe", "sphinx_proof", "sphinx_exercise"]
+every_page = pytest.mark.parametrize("name", pages())
+
+
+@pytest.fixture(scope="module")
+def visit(browser, book, served):
+    """visit(name, scheme): what one opening of a page shows, for all tests that only look."""
+
+    @cache
+    def look(name, scheme="file"):
+        base = served if scheme == "http" else HTML.as_uri() + "/"
+        with opened(browser, base + name) as (page, requests, errors):
+            outside = [url for url in requests if not url.startswith((base, "data:", "blob:"))]
+            return page.evaluate(LOOK) | {"errors": unexpected(errors), "outside": outside}
+
+    return look
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@every_page
+def test_page_opens_offline_and_without_errors(name, scheme, visit):
+    seen = visit(name, scheme)
+    assert seen["errors"] == []
+    assert seen["outside"] == []
+    assert seen["broken"] == []
+    assert seen["titles"] == 1
+    source = (ROOT / name).with_suffix(".md").read_text()
+    if "$$" in source:
+        assert seen["formulas"] >= source.count("$$") // 2
+        assert seen["misread"] == 0
+        assert seen["font"]
+
+
+@every_page
+def test_every_link_and_anchor_exists(name, visit):
+    for link in visit(name)["links"]:
+        if link.startswith("file://"):
+            path, _, anchor = link.removeprefix("file://").partition("#")
+            assert Path(path).is_file(), link
+            assert not anchor or f'id="{anchor}"' in Path(path).read_text(), link
+
+
+@every_page
+def test_every_image_has_an_alt_text_that_says_something(name, visit):
+    for alt in visit(name)["alts"]:
+        assert len(alt) > 40 and not alt.endswith(".png"), alt
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@every_page
+def test_page_fits_a_phone(name, dark, browser, book):
+    with opened(browser, (HTML / name).as_uri(), NARROW, dark) as (page, _, _):
+        assert page.evaluate("() => document.documentElement.dataset.theme") == ("dark" if dark else "light")
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= NARROW["width"]
+
+
+def test_solutions_unfold(browser, book):
+    with opened(browser, (HTML / "book/course/01_phenomenon.html").as_uri()) as (page, _, _):
+        solution = page.locator("div.solution.dropdown").first
+        body = solution.locator(".section, section, div.cell").first
+        assert not body.is_visible()
+        solution.locator("button, summary, .toggle-button").first.click()
+        assert body.is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@every_page
+def test_axe_finds_nothing(name, dark, browser, book):
+    """WCAG 2.1 A and AA: as the page opens, unfolded, and so on a phone; dark differs in its colours only."""
+    with opened(browser, (HTML / name).as_uri(), dark=dark) as (page, _, _):
+        page.evaluate(AXE.read_text())
+        found = {} if dark else {"folded": page.evaluate(AUDIT)}
+        page.evaluate(OPEN_ALL)
+        found["unfolded"] = page.evaluate(AUDIT)
+        if not dark:
+            page.set_viewport_size(NARROW)
+            page.wait_for_timeout(500)  # the theme waits until resizing is over
+            found["phone"] = page.evaluate(AUDIT)
+    for view, violations in found.items():
+        assert not violations, f"{view}: {len(violations)} violations\n" + "\n".join(violations[:5])
+
+
+@pytest.mark.parametrize("path", course(), ids=lambda path: path.stem)
+def test_self_check_by_keyboard(path, browser, book):
+    with opened(browser, (HTML / path.relative_to(ROOT).with_suffix(".html")).as_uri()) as (page, _, _):
+        answers = page.locator(".self-check details")
+        assert answers.count() >= 4
+        answer = answers.first
+        explanation = answer.locator(".sd-summary-content")
+        answer.locator("> summary").focus()
+        for visible in (False, True, False):
+            assert explanation.is_visible() == visible
+            page.keyboard.press("Enter")
+
+
+@every_page
+def test_page_is_light(name, book):
+    page = HTML / name
+    images = {image["src"] for image in BeautifulSoup(page.read_text(), "html.parser").select("img[src*='_images/']")}
+    size = page.stat().st_size + sum((page.parent / image).stat().st_size for image in images)
+    assert size <= 2_000_000, f"{size:,} bytes"
+
+
+def test_the_site_adds_little_to_the_theme(book):
+    folders = [Path(find_spec(package).origin).parent for package in THEME]
+    theirs = {(file.name, file.stat().st_size) for folder in folders for file in folder.rglob("*") if file.is_file()}
+    files = {file: file.stat().st_size for file in (HTML / "_static").rglob("*") if file.is_file()}
+    ours = {str(file.relative_to(HTML)): size for file, size in files.items() if (file.name, size) not in theirs}
+    assert {"_static/book.css", "_static/vega.js", "_static/mathjax/tex-chtml.js"} <= ours.keys()
+    assert sum(ours.values()) <= 3_000_000, sorted(ours.items(), key=lambda item: -item[1])[:20]

@@ -1,0 +1,1 @@
+"""What the book computes with the library: a result store, half-blind worlds, data sets, features, the protocol."""

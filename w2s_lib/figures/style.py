@@ -1,0 +1,123 @@
+"""The one style of the book's figures, for matplotlib and for the figures that move.
+
+A colour for each concept: at least 3:1 against white and against the dark page, told apart with any colour vision
+within each of the triples (teacher, student, ceiling), (gain, misfit, residual), (bias, variance, noise); a marker and
+a dash pattern say the same again, for grey print. `tests/test_figures.py` measures all of this.
+
+An `Explorable` is an Altair chart with bound controls. In the static page its formulas run in the reader's browser, in
+a live notebook it is a widget (altair.JupyterChart, offline), in print a still picture. A `Lab` recomputes with the
+library, live; the static page shows its explorable twin alone.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .._checks import require
+
+COLORS = {
+    "teacher": "#D55E00",
+    "student": "#0072B2",
+    "ceiling": "#009E73",
+    "gain": "#3E92F4",
+    "misfit": "#D6307B",
+    "residual": "#B18E02",
+    "bias": "#A63FBF",
+    "variance": "#2AA198",
+    "noise": "#7A7A7A",
+}
+MARKERS = {"teacher": "o", "student": "s", "ceiling": "^", "gain": "D", "misfit": "v", "residual": "X"}
+MARKERS |= {"bias": "P", "variance": "h", "noise": "."}
+DASHES = {"teacher": [], "student": [6, 3], "ceiling": [2, 2], "gain": [], "misfit": [6, 3], "residual": [2, 2]}
+DASHES |= {"bias": [], "variance": [6, 3], "noise": [2, 2]}
+
+
+def use_style():
+    """Set matplotlib's defaults for the book (size in inches, fonts in points, byte-equal files)."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.4),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#DDDDDD",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "svg.hashsalt": "w2s",
+        }
+    )
+
+
+def intervals(ax, rows, level=0.95):
+    """Horizontal dot plot with intervals: `rows` is a list of (label, concept, Estimate), first on top."""
+    for i, (_, concept, estimate) in enumerate(rows):
+        low, high = estimate.interval(level)
+        color, marker = COLORS[concept], MARKERS[concept]
+        ax.plot([low, high], [i, i], color=color, lw=2, solid_capstyle="butt")
+        ax.plot(estimate.value, i, marker=marker, color=color, ms=7)
+        ax.annotate(f"{estimate.value:.3f}", (estimate.value, i), (0, 7), textcoords="offset points", ha="center")
+    ax.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.7)
+    ax.grid(axis="y", visible=False)
+
+
+def ledgers(ax, book):
+    """One row a pair: misfit and gain, joined by the residual that separates them; `book` is a Ledger."""
+    rows = np.arange(book.pair_gain.size)
+    for name, value in (("misfit", book.pair_misfit), ("gain", book.pair_gain)):
+        ax.plot(value.ravel(), rows, MARKERS[name], color=COLORS[name], ms=6, label=name, zorder=3)
+    ax.hlines(rows, book.pair_gain.ravel(), book.pair_misfit.ravel(), color=COLORS["residual"], lw=2, label="residual")
+    ax.axvline(0, color="#444444", lw=1)
+    ax.set(ylim=(rows.size - 0.5, -0.5), xlabel="nats", ylabel="pair (seed)")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+
+
+def digits(axes, pixels, titles, hide_right=None):
+    """Draw images, rows of `pixels` (images, side * side) in [0, 1]; grey out the right half where `hide_right`."""
+    side = int(np.sqrt(pixels.shape[1]))
+    for i, ax in enumerate(np.ravel(axes)):
+        ax.imshow(pixels[i].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
+        if hide_right is not None and np.broadcast_to(hide_right, len(pixels))[i]:
+            ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], lw=0)
+        ax.set_title(titles[i], fontsize=9)
+        ax.set_axis_off()
+
+
+def report(**numbers):
+    """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree.
+
+    A string is taken as it is, an integer gets thousands separators, a float three decimals. Call it once a cell, last:
+    each glued number ends an output block.
+    """
+    from myst_nb import glue
+
+    def text(value):
+        if not isinstance(value, str):
+            value = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.3f}"
+        return value.replace("-", "\N{MINUS SIGN}")
+
+    print("\n".join(f"{name} = {text(value)}" for name, value in numbers.items()))
+    for name, value in numbers.items():
+        glue(name, text(value), display=False)
+
+
+def audit_picture(found):
+    """A matplotlib figure of an Audit with a ledger: risks, and the gain as misfit less residual."""
+    require(found.book is not None, "found", "has no ledger to draw: too few labels")
+    names = {
+        "teacher risk": "teacher",
+        "student risk": "student",
+        "gain": "gain",
+        "misfit": "misfit",
+        "residual": "residual",
+    }
+    fig, ax = plt.subplots(figsize=(7, 2.8))
+    intervals(ax, [(name, concept, getattr(found.book, name.replace(" ", "_"))) for name, concept in names.items()])
+    ax.axvline(0, color="#444444", lw=1)
+    ax.set_xlabel("cross-entropy (nats)")
+    return fig

@@ -1,0 +1,105 @@
+r"""Numbers with intervals: means over models and inputs with crossed standard errors.
+
+An average over M models and n inputs, v = mean of v_mi, carries two kinds of luck that cross: other models would have
+been drawn, and other inputs. Its standard error is therefore neither sd/sqrt(M n) nor sd/sqrt(M). With row means over
+inputs, column means over models and the interaction that is left,
+
+    se^2 = S2_rows / M + S2_columns / n - S2_interaction / (M n)
+
+(two-way analysis of variance of a random-effects design; Searle, Casella and McCulloch 1992, ch. 4; Cameron, Gelbach
+and Miller 2011 for clusters). Models that share something, as students of one teacher do, form one cluster: rows are
+summed within clusters first. Degrees of freedom follow Satterthwaite (1946).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from ._checks import require, to_numpy
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over models and inputs with its crossed standard error; `df` are Satterthwaite's degrees of freedom."""
+
+    value: float
+    se: float
+    df: float
+    models: int  # how many models (or pairs of models)
+    clusters: int  # how many independent groups of them: 1 means that the interval is conditional on these models
+    inputs: int
+
+    def interval(self, level=0.95):
+        """(low, high), Student's t with `df` degrees of freedom."""
+        half = stdtrit(self.df, 0.5 + level / 2) * self.se
+        return float(self.value - half), float(self.value + half)
+
+    def __str__(self):
+        low, high = self.interval()
+        return f"{self.value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def crossed_mean(values, clusters=None, value=None):
+    """Estimate of the mean of `values`, shape (models, inputs), both axes taken as random samples.
+
+    clusters : (models,) labels; models with equal labels share luck. None: every model for itself.
+    value    : report this number instead of the mean; for estimators of which `values` are the influence values.
+    One cluster: the standard error is over inputs alone, conditional on the models; one input: over models alone.
+    """
+    v = to_numpy(values)
+    require(v.ndim == 2 and v.size, "values", f"need shape (models, inputs), got {v.shape}")
+    labels = np.arange(len(v)) if clusters is None else np.asarray(clusters).ravel()
+    require(len(labels) == len(v), "clusters", f"need one label per model: {len(v)}, got {len(labels)}")
+    order, group = np.unique(labels, return_inverse=True)
+    C, n = len(order), v.shape[1]
+    r = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])
+    weight = np.bincount(group)[:, None] / len(v)  # a cluster's share of the models
+    r = (r / len(v) - weight * v.mean()) * C  # (clusters, inputs), mean zero; equal clusters: cluster mean - mean
+    rows, columns = r.mean(1), r.mean(0)
+    var_rows = (rows**2).sum() / (C - 1) / C if C > 1 else 0.0
+    var_columns = (columns**2).sum() / (n - 1) / n if n > 1 else 0.0
+    var = var_rows + var_columns
+    if C > 1 and n > 1:
+        both = ((r - rows[:, None] - columns) ** 2).sum() / ((C - 1) * (n - 1)) / (C * n)
+        var = max(var - both, both)
+    if C == 1 and n == 1:
+        var = np.nan
+    df_terms = (var_rows**2 / (C - 1) if C > 1 else 0.0) + (var_columns**2 / (n - 1) if n > 1 else 0.0)
+    df = (var_rows + var_columns) ** 2 / df_terms if df_terms > 0 else np.inf
+    return Estimate(float(v.mean() if value is None else value), float(np.sqrt(var)), float(df), len(v), C, n)
+
+
+def crossed_ratio(numerator, denominator, clusters=None):
+    """Estimate of mean(numerator) / mean(denominator), both (models, inputs), by linearisation (delta method)."""
+    a, b = to_numpy(numerator), to_numpy(denominator)
+    require(a.shape == b.shape, "denominator", f"shape {b.shape} must equal the numerator's {a.shape}")
+    require(b.mean() != 0, "denominator", "has mean zero: the ratio is undefined")
+    ratio = a.mean() / b.mean()
+    return crossed_mean((a - ratio * b) / b.mean(), clusters, value=ratio)
+
+
+def sign(estimate, comparisons=1):
+    """+1 or -1 if the 95% interval, by Bonferroni for so many comparisons, lies above or below zero, else 0."""
+    require(comparisons >= 1, "comparisons", "must be at least 1")
+    low, high = estimate.interval(1 - 0.05 / comparisons)
+    return int(low > 0) - int(high < 0)
+
+
+def nested_components(values):
+    """Variance components of a nested design, (3, ...): of `values` (a, b, c, ...), c draws in each of b draws in each
+    of a draws, at least two each.
+
+    x_ijk = mean + A_i + B_ij + C_ijk with independent parts of variance (s_A, s_B, s_C): s_C = MS_C, s_B =
+    (MS_B - MS_C)/c, s_A = (MS_A - MS_B)/(bc) from the mean squares. Unbiased; may be negative, and is not clipped
+    (Searle, Casella and McCulloch 1992, ch. 3).
+    """
+    v = to_numpy(values)
+    require(v.ndim >= 3 and min(v.shape[:3]) >= 2, "values", f"need shape (>= 2, >= 2, >= 2, ...), got {v.shape}")
+    b, c = v.shape[1:3]
+    within = v.var(2, ddof=1).mean((0, 1))
+    middle = c * v.mean(2).var(1, ddof=1).mean(0)
+    outer = b * c * v.mean((1, 2)).var(0, ddof=1)
+    return np.stack([(outer - middle) / (b * c), (middle - within) / c, within])

@@ -1,0 +1,22 @@
+"""Training many models as one batch."""
+
+from .compute import EXACT, Compute
+from .loop import EarlyStopping, Run, train
+from .network import Models, Network, initialise
+from .optimisers import SGD, Adam
+from .probes import Probes, fit_probes
+
+__all__ = [
+    "EXACT",
+    "SGD",
+    "Adam",
+    "Compute",
+    "EarlyStopping",
+    "Models",
+    "Network",
+    "Probes",
+    "Run",
+    "fit_probes",
+    "initialise",
+    "train",
+]
