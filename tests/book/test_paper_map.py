@@ -35,11 +35,7 @@ def labels(page):
 def theorems():
     """page#label of every theorem and proposition of the book."""
     pages = {path.relative_to(ROOT / "book").with_suffix(""): path for path in (ROOT / "book").rglob("*.md")}
-    return {
-        f"{path.relative_to(ROOT / 'book').with_suffix('')}#{label}"
-        for path in sources
-        for label in THEOREM.findall(path.read_text())
-    }
+    return {f"{page}#{label}" for page, path in pages.items() for label in THEOREM.findall(path.read_text())}
 
 
 @cache
