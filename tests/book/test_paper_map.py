@@ -1,7 +1,7 @@
 """The paper map: no dead link, no result without a place or a reason, no theorem of the book forgotten."""
 
 import ast
-import importlib
+import pkgutil
 import re
 import sys
 from functools import cache
@@ -68,10 +68,7 @@ def test_places_functions_and_tests_exist(result):
     for page, label in map(split, result.get("where", [])):
         assert label in labels(page), f"no {label} in book/{page}.md"
     for name in result.get("function", []):
-        module, *path = name.split(".")
-        thing = importlib.import_module(f"w2s_lib.{module}")
-        for part in path:
-            thing = getattr(thing, part)
+        thing = pkgutil.resolve_name(f"w2s_lib.{name}")
         assert callable(thing), name
     for name in result.get("test", []):
         file, _, test = name.partition("::")
