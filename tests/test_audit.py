@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_library():
     assert found.student_entropy.value == pytest.approx(-(p * np.log(p)).sum(1).mean())
     assert found.unlabelled_misfit.value == pytest.approx(book.misfit.value)
     assert found.split.residual.value == pytest.approx(book.residual.value)
-    assert "he beats his teacher" in found.reading()[0]
+    assert "it beats its teacher" in found.reading()[0]
     swapped = audit(labels, student, teacher)
     assert "does worse" in swapped.reading()[0]
     probabilities = audit(labels, KL.mean(teacher), KL.mean(student), probabilities=True)

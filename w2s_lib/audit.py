@@ -25,25 +25,32 @@ CHUNK = 100_000  # rows that are read at a time
 # what an estimate says when its interval contains zero, lies above it, lies below it
 READINGS = {
     "gain": (
-        "These labels cannot tell who has the lower risk",
-        "The student has the lower risk: he beats his teacher",
-        "The student has the higher risk: he does worse than his teacher",
+        "These labels cannot tell which of the two has the lower risk",
+        "The student has the lower risk: it beats its teacher",
+        "The student has the higher risk: it does worse than its teacher",
     ),
-    "accuracy": ("They cannot tell who is more accurate", "He is more accurate", "He is less accurate"),
+    "accuracy": (
+        "They cannot tell which is more accurate",
+        "The student is more accurate",
+        "The student is less accurate",
+    ),
     "residual": (
         "As far as these labels show, all of the misfit is gain",
         "Part of the misfit is lost",
-        "The student gained more than his misfit: further away from the teacher he would gain more still",
+        "The student gained more than its misfit: further away from the teacher it would gain more still",
     ),
     "calibration": (
         "",
-        "Calibration costs him: his confidence errs, and she stands on the better side of it; a temperature may help",
-        "His calibration error is on the side away from the teacher, and she errs more",
+        "Calibration costs the student: its confidence errs, and the teacher stands on the better side of it; "
+        "a temperature may help",
+        "The student's calibration error is on the side away from the teacher, and the teacher errs more",
     ),
     "thrown_away": (
         "",
-        "Where his answers are equal her differences still point to the truth: she knows something that he dropped",
-        "Where his answers are equal her differences point away from the truth: what he left out was noise",
+        "Where the student's answers are equal the teacher's differences still point to the truth: the teacher knows "
+        "something that the student dropped",
+        "Where the student's answers are equal the teacher's differences point away from the truth: what the student "
+        "left out was noise",
     ),
 }
 UNLABELLED = (
@@ -85,10 +92,10 @@ class Audit:
         words += [_verdict(name, part) for name, part in parts.items() if sign(part)]
         if self.blend is not None:
             low, high = self.blend.weight.interval()
-            sides = {1: "some of her would help", -1: "further away from her would help", 0: "it may be zero"}
+            sides = {1: "some of the teacher would help", -1: "further away from the teacher would help"}
             words.append(
                 f"The best blend gives the teacher a weight of {self.blend.weight.value:.2f} [{low:.2f}, {high:.2f}]: "
-                f"{sides[sign(self.blend.weight)]}."
+                f"{sides.get(sign(self.blend.weight), 'it may be zero')}."
             )
         return words
 
