@@ -1,50 +1,54 @@
 r"""Audit your own teacher and student: the ledger and what it says, from test labels and two sets of predictions.
 
-    python -m w2s_lib audit FILE          logits; --probabilities otherwise; --json for machines
-
-FILE is an .npz with `labels` (inputs,), `teacher` and `student` (inputs, classes), or a .csv whose header is
-label, teacher_0 ... teacher_K-1, student_0 ... student_K-1. A label may be missing (empty in a .csv, -1 in an array):
-such rows count for what needs no label, the misfit, the entropies and the agreement, and for nothing else.
+A label may be missing (-1 or NaN): such an input counts for what needs no label, the misfit, the entropies and the
+agreement, and for nothing else. `python -m w2s_lib audit FILE` does the same for a file (`w2s_lib.cli`).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-from dataclasses import dataclass, fields
-from pathlib import Path
+import math
+import warnings
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ._checks import one_hot, require, to_numpy
+from ._checks import one_hot, to_numpy
 from .bregman import KL
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
 from .intervals import Estimate, crossed_mean, sign
 
-CHUNK = 100_000  # rows that are read at a time
+Numbers = NDArray[np.float64]
+TWO_CLASSES = "two classes take two columns a model: 0 and the log-odds as logits, 1 - p and p as probabilities"
 # what an estimate says when its interval contains zero, lies above it, lies below it
 READINGS = {
     "gain": (
-        "These labels cannot tell who has the lower risk",
-        "The student has the lower risk: he beats his teacher",
-        "The student has the higher risk: he does worse than his teacher",
+        "These labels cannot tell which of the two has the lower risk",
+        "The student has the lower risk: it beats its teacher",
+        "The student has the higher risk: it does worse than its teacher",
     ),
-    "accuracy": ("They cannot tell who is more accurate", "He is more accurate", "He is less accurate"),
+    "accuracy": (
+        "They cannot tell which is more accurate",
+        "The student is more accurate",
+        "The student is less accurate",
+    ),
     "residual": (
         "As far as these labels show, all of the misfit is gain",
         "Part of the misfit is lost",
-        "The student gained more than his misfit: further away from the teacher he would gain more still",
+        "The student gained more than its misfit: further away from the teacher it would gain more still",
     ),
     "calibration": (
         "",
-        "Calibration costs him: his confidence errs, and she stands on the better side of it; a temperature may help",
-        "His calibration error is on the side away from the teacher, and she errs more",
+        "Calibration costs the student: its confidence errs, and the teacher stands on the better side of it; "
+        "a temperature may help",
+        "The student's calibration error is on the side away from the teacher, and the teacher errs more",
     ),
     "thrown_away": (
         "",
-        "Where his answers are equal her differences still point to the truth: she knows something that he dropped",
-        "Where his answers are equal her differences point away from the truth: what he left out was noise",
+        "Where the student's answers are equal the teacher's differences still point to the truth: the teacher knows "
+        "something that the student dropped",
+        "Where the student's answers are equal the teacher's differences point away from the truth: what the student "
+        "left out was noise",
     ),
 }
 UNLABELLED = (
@@ -54,29 +58,66 @@ UNLABELLED = (
 )
 
 
-@dataclass(frozen=True)
+class RowError(ValueError):
+    """A value that cannot be audited: in array `name`, in `row` and `column` (None: the whole row), both from 0."""
+
+    def __init__(self, name: str, row: int, column: int | None, problem: str) -> None:
+        self.name, self.row, self.column, self.problem = name, row, column, problem
+        super().__init__(f"{name}: {self.place()}: {problem}")
+
+    def place(self) -> str:
+        """Row and column in words."""
+        return f"row {self.row}{'' if self.column is None else f', class {self.column}'} (counted from 0)"
+
+
+def refuse(wrong: NDArray[np.bool_], name: str, values: Numbers, problem: str) -> None:
+    """Raise a RowError at the first True of `wrong`, (rows,) or (rows, classes); {} in `problem` is the value there."""
+    if wrong.any():
+        row, *column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
+        raise RowError(name, row, column[0] if column else None, problem.format(values[row, *column]))
+
+
+def check(truth: Numbers, teacher: Numbers, student: Numbers) -> None:
+    """Shapes, finite predictions, labels in range or missing (NaN, -1); ValueError or RowError otherwise."""
+    if teacher.ndim != 2 or teacher.shape[1] < 2:
+        raise ValueError(f"teacher: need shape (inputs, classes), got {teacher.shape}; {TWO_CLASSES}")
+    if student.shape != teacher.shape:
+        raise ValueError(f"student: shape {student.shape} must be the teacher's, {teacher.shape}; use the same inputs")
+    if truth.shape != teacher.shape[:1]:
+        raise ValueError(f"truth: need one label an input, shape ({len(teacher)},), got {truth.shape}")
+    if not len(truth):
+        raise ValueError("truth: has no rows; an audit needs one at least")
+    for name, values in (("teacher", teacher), ("student", student)):
+        refuse(~np.isfinite(values), name, values, "{:g} is not a finite number; clip the logits or drop the row")
+    K = teacher.shape[1]
+    label = (truth >= 0) & (truth < K) & (truth == np.round(truth))
+    remedy = f"{{:g}} is no class 0..{K - 1}; recode the labels, missing ones as -1 or NaN"
+    refuse(~(label | np.isnan(truth) | (truth == -1)), "truth", truth, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What `audit` found; estimates carry 95% intervals over the test inputs, conditional on these two models."""
+    """The result of `audit`; estimates carry 95% intervals over the test inputs, conditional on these two models."""
 
     inputs: int
     labelled: int
     classes: int
-    book: Ledger | None  # None: too few labels
-    split: Split | None
-    blend: Blend | None
+    book: Ledger | None = None  # None: too few labels
+    split: Split | None = None
+    blend: Blend | None = None
     unlabelled_misfit: Estimate  # over all inputs
     agreement: Estimate  # share of inputs with the same most probable class
-    teacher_accuracy: Estimate | None
-    student_accuracy: Estimate | None
-    accuracy_gain: Estimate | None
+    teacher_accuracy: Estimate | None = None
+    student_accuracy: Estimate | None = None
+    accuracy_gain: Estimate | None = None
     teacher_entropy: Estimate
     student_entropy: Estimate
-    teacher_calibration: float | None  # expected calibration error, 15 bins of equal size
-    student_calibration: float | None
+    teacher_calibration: float | None = None  # expected calibration error, 15 bins of equal size
+    student_calibration: float | None = None
 
-    def reading(self):
-        """Plain sentences, one finding each."""
-        if self.book is None:
+    def reading(self) -> list[str]:
+        """Plain sentences, one result each."""
+        if self.book is None or self.accuracy_gain is None:
             return list(UNLABELLED)
         gain, accuracy, residual = self.book.gain, self.accuracy_gain, self.book.residual
         words = [_verdict(name, x) for name, x in (("gain", gain), ("accuracy", accuracy), ("residual", residual))]
@@ -85,32 +126,28 @@ class Audit:
         parts = {name: getattr(self.split, name) for name in ("calibration", "thrown_away")} if self.split else {}
         words += [_verdict(name, part) for name, part in parts.items() if sign(part)]
         if self.blend is not None:
-            low, high = self.blend.weight.interval()
-            sides = {1: "some of her would help", -1: "further away from her would help", 0: "it may be zero"}
+            weight, (low, high) = self.blend.weight, self.blend.weight.interval()
+            sides = {1: "some of the teacher would help", -1: "further away from the teacher would help"}
             words.append(
-                f"The best blend gives the teacher a weight of {self.blend.weight.value:.2f} [{low:.2f}, {high:.2f}]: "
-                f"{sides[sign(self.blend.weight)]}."
+                f"The best blend gives the teacher a weight of {weight.value:.2f} [{low:.2f}, {high:.2f}]: "
+                f"{sides.get(sign(weight), 'it may be zero')}."
             )
         return words
 
-    def rows(self):
-        """[(name, estimate or number), ...] of all that was found."""
-        names = [
-            f.name for f in fields(self) if f.name not in ("inputs", "labelled", "classes", "book", "split", "blend")
-        ]
-        found = [(name, getattr(self, name)) for name in names]
-        if self.book is not None:
-            found += [
-                (name, getattr(self.book, name))
-                for name in ("teacher_risk", "student_risk", "gain", "misfit", "residual")
-            ]
-        if self.split is not None:
-            found += [(f"residual_{name}", getattr(self.split, name)) for name in ("calibration", "thrown_away")]
+    def rows(self) -> list[tuple[str, Estimate | float]]:
+        """[(name, estimate or number), ...] of all results."""
+        counts_and_parts = ("inputs", "labelled", "classes", "book", "split", "blend")
+        results = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in counts_and_parts]
+        for part, prefix, names in (
+            (self.book, "", ("teacher_risk", "student_risk", "gain", "misfit", "residual")),
+            (self.split, "residual_", ("calibration", "thrown_away")),
+        ):
+            results += [(prefix + name, getattr(part, name)) for name in names if part is not None]
         if self.blend is not None:
-            found.append(("best_teacher_weight", self.blend.weight))
-        return [(name, value) for name, value in found if value is not None]
+            results.append(("best_teacher_weight", self.blend.weight))
+        return [(name, value) for name, value in results if value is not None]
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = (
             f"{self.inputs:,} inputs, {self.labelled:,} with a label, {self.classes} classes; 95% intervals over inputs"
         )
@@ -119,137 +156,123 @@ class Audit:
         ]
         return "\n".join([head, "", *lines, "", *self.reading()])
 
-    def as_dict(self):
-        """The same for JSON: value and interval of each estimate."""
-        out = {"inputs": self.inputs, "labelled": self.labelled, "classes": self.classes, "reading": self.reading()}
+    def as_dict(self) -> dict[str, object]:
+        """The same for JSON: value and interval of each estimate, None for a bound that one row cannot give."""
+        counts = {"inputs": self.inputs, "labelled": self.labelled, "classes": self.classes}
+        results: dict[str, object] = {}
         for name, value in self.rows():
-            pair = isinstance(value, Estimate)
-            out[name] = {"value": value.value, "interval": list(value.interval())} if pair else value
-        return out
+            if isinstance(value, Estimate):
+                bounds = [bound if math.isfinite(bound) else None for bound in value.interval()]
+                results[name] = {"value": value.value, "interval": bounds}
+            else:
+                results[name] = value
+        return {**counts, "reading": self.reading(), **results}
 
 
-def _verdict(name, estimate):
+def _verdict(name: str, estimate: Estimate) -> str:
     low, high = estimate.interval()
     return f"{READINGS[name][sign(estimate)]} ({estimate.value:.4f}, 95% interval {low:.4f} to {high:.4f})."
 
 
-def audit(labels, teacher, student, *, probabilities=False):
+def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabilities: bool = False) -> Audit:
     """Audit one teacher-student pair on common test inputs; returns an Audit.
 
-    labels           : (inputs,) class labels 0..K-1; -1 or NaN where there is none
-    teacher, student : (inputs, classes) logits, or probabilities > 0 if `probabilities`
+    truth            : (inputs,) class labels 0..K-1; -1 or NaN where there is none
+    teacher, student : (inputs, classes) logits, or probabilities > 0 if `probabilities`; NumPy or torch
     With fewer than 10 labels there is no ledger. Intervals are conditional on these two models: another training run of
-    either may differ by more. Raises ValueError that names the argument.
+    either may differ by more.
+    Raises ValueError that names the argument, and the row (counted from 0) of a label outside 0..K-1, of NaN or
+    infinity, of probabilities that do not sum to one. Warns (UserWarning) if logits look like probabilities.
+
+    >>> import numpy as np
+    >>> logits = np.random.default_rng(0).normal(size=(1000, 3))
+    >>> truth = (logits + np.random.default_rng(1).gumbel(size=(1000, 3))).argmax(1)
+    >>> report = audit(truth, logits / 4, logits)
+    >>> print(report.book.gain)
+    0.1319 [0.1047, 0.1590]
+    >>> report.reading()[0]
+    'The student has the lower risk: it beats its teacher (0.1319, 95% interval 0.1047 to 0.1590).'
     """
-    labels = to_numpy(labels)
+    y, w, s = _numbers(truth, "truth"), _numbers(teacher, "teacher"), _numbers(student, "student")
+    check(y, w, s)
     if probabilities:
-        teacher, student = KL.from_mean(to_numpy(teacher)), KL.from_mean(to_numpy(student))
-    teacher, student = (KL.prediction(to_numpy(x), name) for x, name in ((teacher, "teacher"), (student, "student")))
-    require(teacher.ndim == 2, "teacher", f"need shape (inputs, classes), got {teacher.shape}")
-    require(student.shape == teacher.shape, "student", f"shape {student.shape} must be the teacher's, {teacher.shape}")
-    require(labels.shape == teacher.shape[:1], "labels", f"need shape ({len(teacher)},), got {labels.shape}")
-    n, K = teacher.shape
-    known = ~(np.isnan(labels) | (labels == -1))
-    y, few = labels[known], known.sum() < 10
-    truth = one_hot(y, K) if len(y) else np.zeros((0, K))
-    entropy, confidence, answer = zip(*(by_input(_shown, (), x) for x in (teacher, student)))
-    entropies = [crossed_mean(x) for x in entropy]
-    book = split = blend = None
-    right, errors = [None] * 3, [None] * 2
-    if not few:
-        w, s = (x if known.all() else x[known] for x in (teacher, student))
-        book = ledger(truth, w, s)
-        correct = [(x[:, known] == y).astype(float) for x in answer]
-        right = [crossed_mean(x) for x in (*correct, correct[1] - correct[0])]
-        errors = [_calibration_error(p[0, known], x[0]) for p, x in zip(confidence, correct)]
-        if known.sum() >= 40:
-            split = split_residual(truth, w, s, bins=min(15, int(known.sum()) // 20))
-        try:
-            blend = best_blend(truth, w, s)
-        except ValueError:  # teacher and student are equal, or saturated: there is no best blend
-            blend = None
-    if book and known.all():
+        w, s = _logits(w, "teacher"), _logits(s, "student")
+    elif all(x.min() >= 0 and not _unnormalised(x).any() for x in (w, s)):
+        words = "teacher and student look like probabilities, but are taken as logits"
+        warnings.warn(f"{words}: pass probabilities=True / --probabilities", UserWarning, stacklevel=2)
+    return _report(y, w, s)
+
+
+def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
+    """The Audit of checked labels and logits."""
+    known = ~(np.isnan(truth) | (truth == -1))
+    (n, K), labelled = teacher.shape, int(known.sum())
+    y = truth[known]
+    triple = one_hot(y, K), *(x if labelled == n else x[known] for x in (teacher, student))
+    entropy, confidence, answer = zip(*(by_input(_answers, (), x) for x in (teacher, student)))
+    book = ledger(*triple) if labelled >= 10 else None
+    if book and labelled == n:
         misfit = book.misfit
     else:
         misfit = crossed_mean(*by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student))
-    agreement = crossed_mean((answer[0] == answer[1]).astype(float))
-    return Audit(n, int(known.sum()), K, book, split, blend, misfit, agreement, *right, *entropies, *errors)
+    report = Audit(
+        inputs=n,
+        labelled=labelled,
+        classes=K,
+        book=book,
+        unlabelled_misfit=misfit,
+        agreement=crossed_mean((answer[0] == answer[1]).astype(float)),
+        teacher_entropy=crossed_mean(entropy[0]),
+        student_entropy=crossed_mean(entropy[1]),
+    )
+    if book is None:
+        return report
+    correct = [(x[:, known] == y).astype(float) for x in answer]
+    calibration = [_calibration_error(p[0, known], x[0]) for p, x in zip(confidence, correct)]
+    try:
+        blend = best_blend(*triple)
+    except ValueError:  # teacher and student are equal, or saturated: there is no best blend
+        blend = None
+    return replace(
+        report,
+        split=split_residual(*triple, bins=min(15, labelled // 20)) if labelled >= 40 else None,
+        blend=blend,
+        teacher_accuracy=crossed_mean(correct[0]),
+        student_accuracy=crossed_mean(correct[1]),
+        accuracy_gain=crossed_mean(correct[1] - correct[0]),
+        teacher_calibration=calibration[0],
+        student_calibration=calibration[1],
+    )
 
 
-def _shown(logits):
+def _numbers(x: ArrayLike, name: str) -> Numbers:
+    try:
+        return to_numpy(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: need an array of real numbers ({error})") from None
+
+
+def _logits(p: Numbers, name: str) -> Numbers:
+    p = np.ascontiguousarray(p)  # columns of a file: in another order the sums would round differently
+    refuse(p < 0, name, p, "{:g} is no probability; if these are logits, drop probabilities=True / --probabilities")
+    remedy = "normalise the row or, if these are logits, drop probabilities=True / --probabilities"
+    refuse(_unnormalised(p), name, p.sum(1), f"probabilities sum to {{:.6g}}, not to one; {remedy}")
+    refuse(p == 0, name, p, "a probability of {:g} has no logarithm; pass logits, or add 1e-12 and normalise the row")
+    return KL.from_mean(p)
+
+
+def _unnormalised(p: Numbers) -> NDArray[np.bool_]:
+    """Whether a row sums to something else than one."""
+    return abs(p.sum(1) - 1) > KL.tolerance
+
+
+def _answers(logits: Numbers) -> tuple[Numbers, Numbers, NDArray[np.int_]]:
     """Entropy, largest probability and most probable class of each input."""
     p = KL.mean(logits)
     return -(p * np.log(p.clip(np.finfo(float).tiny))).sum(1), p.max(1), logits.argmax(1)
 
 
-def _calibration_error(confidence, right, bins=15):
+def _calibration_error(confidence: Numbers, correct: Numbers, bins: int = 15) -> float:
     """Mean |confidence - accuracy| over bins of equal size of the largest probability (ECE)."""
-    parts = np.array_split(confidence.argsort(), min(bins, max(1, len(right) // 10)))
-    return float(sum(abs(confidence[b].mean() - right[b].mean()) * len(b) for b in parts) / len(right))
-
-
-def read(path):
-    """(labels, teacher, student) of an .npz or a .csv file; a ValueError names row and column of what is wrong."""
-    path = Path(path)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            missing = {"labels", "teacher", "student"} - set(file.files)
-            require(not missing, str(path), f"has no array named {', '.join(sorted(missing))}")
-            return file["labels"], file["teacher"], file["student"]
-    require(path.suffix == ".csv", str(path), "must be a .npz or a .csv file")
-    with path.open(newline="") as file:
-        header = [name.strip() for name in file.readline().strip().split(",")]
-        K = sum(bool(re.fullmatch(r"teacher_\d+", name)) for name in header)
-        order = ["label", *(f"{role}_{k}" for role in ("teacher", "student") for k in range(K))]
-        wanted = ", ".join(order[:3]) if K else "label, teacher_0, ..., student_0, ..."
-        require(K > 1 and sorted(header) == sorted(order), str(path), f"row 1: the columns must be {wanted}, ... ")
-        place, blocks, row = [header.index(name) for name in order], [], 2
-        while lines := file.readlines(CHUNK * 20 * len(order)):
-            blocks.append(_numbers(lines, header, row, path)[:, place])
-            row += len(lines)
-    require(blocks, str(path), "has no rows below the header")
-    table = np.concatenate(blocks)
-    return table[:, 0], table[:, 1 : K + 1], table[:, K + 1 :]
-
-
-def _numbers(lines, header, row, path):
-    """A block of rows as numbers; an empty label becomes NaN."""
-    label = header.index("label")
-    try:
-        if label == 0:
-            lines = [f"nan{line}" if line.startswith(",") else line for line in lines]
-        table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
-        if len(table) == len(lines) and table.shape[1] == len(header) and np.isfinite(np.delete(table, label, 1)).all():
-            return table
-    except ValueError:
-        pass
-    table = []
-    for i, line in enumerate(lines, row):  # slowly, to find the place
-        cells = line.strip().split(",")
-        require(len(cells) == len(header), str(path), f"row {i}: {len(cells)} cells, the header has {len(header)}")
-        values = []
-        for name, cell in zip(header, cells):
-            try:
-                value = float(cell) if cell.strip() or name != "label" else np.nan
-            except ValueError:
-                raise ValueError(f"{path}: row {i}, column {name}: {cell!r} is not a number") from None
-            good = np.isfinite(value) or name == "label"
-            require(good, str(path), f"row {i}, column {name}: {cell!r} is not finite")
-            values.append(value)
-        table.append(values)
-    return np.array(table)
-
-
-def main(arguments=None):
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m w2s_lib audit", description="Audit a teacher and a student.")
-    parser.add_argument("file", type=Path, help=".npz or .csv; see python -c 'import w2s_lib.audit as a; help(a)'")
-    parser.add_argument("--probabilities", action="store_true", help="the predictions are probabilities, not logits")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_args(arguments)
-    try:
-        found = audit(*read(chosen.file), probabilities=chosen.probabilities)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    print(json.dumps(found.as_dict(), indent=1) if chosen.json else found)
-    return 0
+    parts = np.array_split(confidence.argsort(), min(bins, max(1, len(correct) // 10)))
+    return float(sum(abs(confidence[b].mean() - correct[b].mean()) * len(b) for b in parts) / len(correct))

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from colorspacious import cspace_convert
 from matplotlib.colors import to_rgb
+from test_audit import pair
 
 from w2s_lib import GENERALIZED_KL, ITAKURA_SAITO, LOGISTIC, SQUARED, Estimate, figures
+from w2s_lib.audit import audit
 from w2s_lib.figures import COLORS, DASHES, FORMULAS, MARKERS
 
 TRIPLES = [("teacher", "student", "ceiling"), ("gain", "misfit", "residual"), ("bias", "variance", "noise")]
@@ -176,3 +178,11 @@ def test_intervals_draw_the_interval():
     figures.intervals(ax, [("bias", "bias", estimate)])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), estimate.interval())
     plt.close(fig)
+
+
+def test_picture_shows_the_ledger():
+    import matplotlib.pyplot as plt
+
+    figure = figures.audit_picture(audit(*pair()))
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][2:] == ["gain", "misfit", "residual"]
+    plt.close(figure)
