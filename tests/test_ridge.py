@@ -6,16 +6,18 @@ import torch
 from sklearn.linear_model import Ridge as Peer
 
 from w2s_lib import SQUARED, ledger
+from w2s_lib.losses import SQUARED_LOSS
 from w2s_lib.ridge import (
     best_smoother,
     decompose_features,
-    noisy_ridge_teachers,
     posterior_mean_distance,
     random_feature_ledger,
+    ridge_teachers,
     sampled_teachers,
     smoother_path,
     student_path,
 )
+from w2s_lib.training import SGD, Compute, Network, train
 
 LAMBDAS = [0.0, 1e-6, 1e-3, 0.1, 10.0]
 
@@ -38,6 +40,16 @@ def test_paths_equal_scikit_learn(p):
     np.testing.assert_allclose(ridge.smoother(new, 0.1) @ Y.T, got[3].T, atol=1e-12)
 
 
+def test_the_penalty_stands_beside_the_mean_loss_as_in_training():
+    """Gradient steps on the mean squared loss + l2/2 |W|^2 end at the ridge solution of lambda = l2/2."""
+    Phi, _, W, _ = draw(p=4)
+    Phi, y = Phi - Phi.mean(0), W[0, :30] - W[0, :30].mean()  # so that the bias, which ridge lacks, is zero
+    how = {"optimizer": SGD(), "loss": SQUARED_LOSS, "compute": Compute(dtype=torch.float64)}
+    run = train(Network(()), Phi, y[None, :, None], steps=500, lr=0.1, l2=[0.2, 2.0], seeds=[0, 1], **how)
+    trained = run.models.weights[0][:, 0].numpy()
+    np.testing.assert_allclose(trained, decompose_features(Phi).coefficients(y[None], [0.1, 1.0])[:, 0], atol=1e-9)
+
+
 @pytest.mark.parametrize("p", [5, 80])
 def test_no_penalty_is_the_minimum_norm_limit(p):
     """Exact, also for features without full rank, where a small penalty is not."""
@@ -50,6 +62,7 @@ def test_no_penalty_is_the_minimum_norm_limit(p):
     assert np.abs(near[1] - expected).max() < np.abs(near[0] - expected).max() < 1e-5
     if p > 30:
         np.testing.assert_allclose(ridge.predict(Phi, W[:, :30], 0.0)[0], W[:, :30], atol=1e-9)
+    assert sorted(ridge.s == 0) == [False] * (min(p, 30) - (p == 5)) + [True] * (p == 5)
 
 
 def test_a_stack_equals_a_loop():
@@ -67,12 +80,16 @@ def test_a_stack_equals_a_loop():
             decompose_features(Phi).predict(Phi, Y, LAMBDAS)
 
 
-@pytest.mark.parametrize("teachers", [1, 40, 200])  # as they are, or brought to rank n
+@pytest.mark.parametrize(("teachers", "rank", "columns"), [(1, 20, 1), (40, 20, 40), (200, 50, 30), (200, 3, 4)])
 @pytest.mark.parametrize("p", [12, 60])
-def test_moments_equal_the_ledger_of_every_teacher(p, teachers):
-    Phi, new, W, g = draw(p=p, teachers=teachers)
-    ridge = decompose_features(Phi)
-    path = student_path(ridge, new, LAMBDAS, g, sampled_teachers(W, 30))
+def test_moments_equal_the_ledger_of_every_teacher(p, teachers, rank, columns):
+    """Factors as they are; of more teachers than twice the inputs, brought to rank n; of a low rank, to that."""
+    Phi, new, _, g = draw(p=p)
+    rng = np.random.default_rng(1)
+    W = rng.normal(size=(teachers, rank)) @ rng.normal(size=(rank, 50)) / rank**0.5
+    ridge, moments = decompose_features(Phi), sampled_teachers(W, 30)
+    assert moments.train.shape == (30, columns) and moments.test.shape == (20, columns)
+    path = student_path(ridge, new, LAMBDAS, g, moments)
     students = ridge.predict(new, W[:, :30], LAMBDAS)
     for i in range(len(LAMBDAS)):
         book = ledger(g[:, None], W[:, 30:, None], students[i][:, :, None], SQUARED)
@@ -90,7 +107,7 @@ def test_closed_form_over_label_noise_equals_monte_carlo():
     weak, strong = rng.normal(size=(d, 5)), rng.normal(size=(d, 60))
     teacher = decompose_features(gold @ weak)
     both = np.concatenate([X, test]) @ weak
-    moments = noisy_ridge_teachers(teacher, both, lam, gold @ beta, noise, n)
+    moments = ridge_teachers(teacher, both, lam, gold @ beta, noise, n)
     ridge = decompose_features(np.maximum(X @ strong, 0))
     new, g, lambdas = np.maximum(test @ strong, 0), test @ beta, [0.0, 0.01, 1.0]
     exact = student_path(ridge, new, lambdas, g, moments)
@@ -135,7 +152,7 @@ def test_bad_input_names_the_argument():
         "predictions": lambda: sampled_teachers(W[0], 2),
         "n": lambda: sampled_teachers(W, 50),
         "lam": lambda: ridge.smoother(new, [0.1, 0.2]),
-        "noise": lambda: noisy_ridge_teachers(ridge, new, 0.1, W[0, :30], -1.0, 5),
+        "noise": lambda: ridge_teachers(ridge, new, 0.1, W[0, :30], -1.0, 5),
         "ridge": lambda: student_path(decompose_features(Phi[None]), new, 0.1, g, teachers),
     }
     for argument, call in calls.items():
@@ -143,6 +160,13 @@ def test_bad_input_names_the_argument():
             call()
     with pytest.raises(ValueError, match=r"^features: holds NaN"):
         decompose_features(np.full((3, 2), np.nan))
+    for n in (0, 20):
+        with pytest.raises(ValueError, match=r"^n: "):
+            ridge_teachers(ridge, new, 0.1, W[0, :30], 1.0, n)
+        with pytest.raises(ValueError, match=r"^n: "):
+            sampled_teachers(W[:, :20], n)
+    with pytest.raises(ValueError, match=r"^features: need shape \(inputs, 12\)"):
+        student_path(ridge, new[:, :5], 0.1, g, teachers)
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
@@ -182,9 +206,12 @@ def test_best_smoother_has_no_residual_and_least_risk():
 
 def test_bad_smoothers_name_the_argument():
     good = {"smoothers": np.eye(3), "mean": np.ones(3), "covariance": np.eye(3), "truth": np.ones(3)}
-    for name, bad in (("smoothers", np.eye(2)), ("mean", np.ones(2)), ("covariance", np.ones(3))):
+    bad = {"smoothers": np.eye(2), "mean": np.ones(2), "covariance": np.ones(3)}
+    for name, value in bad.items():
         with pytest.raises(ValueError, match=rf"^{name}: "):
-            smoother_path(**good | {name: bad})
+            smoother_path(**good | {name: value})
+    with pytest.raises(ValueError, match=r"for a truth of shape \(3, 3\)"):
+        smoother_path(**good | {"truth": np.eye(3)})
 
 
 def test_random_features_give_the_values_worked_out_by_hand():
@@ -193,6 +220,10 @@ def test_random_features_give_the_values_worked_out_by_hand():
     np.testing.assert_allclose(book.misfit, [2.769, 3.180, 5.370, 1.352], atol=6e-4)
     np.testing.assert_allclose(book.gain, [-0.019, -0.680, -3.370, 0.148], atol=6e-4)
     np.testing.assert_allclose(book.gain, book.misfit - book.residual)
+    short = random_feature_ledger(60, 30, [5, 10, 20, 400], 0.025, 0.01)  # entries are linear in the moments
+    np.testing.assert_allclose(100 * short.gain, book.gain)
+    assert random_feature_ledger(60, 30, 1, 0.0, 0.0).misfit == random_feature_ledger(1, 1, 1, 1.0, 0.5).misfit == 0
+    assert random_feature_ledger(4, 1, 3, 1.0, 0.0).misfit == pytest.approx(1.5)  # one label: (1 - 1/4) (1 + 1)
     even = random_feature_ledger(60, 30, 181, 2.5, 1.0)
     assert even.gain == pytest.approx(0) and even.residual == pytest.approx(even.misfit)
     sizes = [60, 120, 400, 2000]

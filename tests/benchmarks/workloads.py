@@ -199,7 +199,7 @@ class Probe:
 
 
 class RidgePaths:
-    """W3."""
+    """W3. The teachers are linear in 40 features, as weak ones are: their predictions have that rank."""
 
     def __init__(self, teachers=512, widths=(32, 64, 128, 256, 512, 1024), lambdas=16, n=500, m=500, d=50):
         rng = np.random.default_rng(0)
@@ -249,7 +249,7 @@ class RidgePaths:
         ledgers = [[self._sklearn(Phi, lam, slice(None)) for lam in self.lambdas] for Phi in self.features]
         return np.array(ledgers).transpose(0, 2, 1)
 
-    def sklearn_each(self, share):
+    def sklearn_fit_by_fit(self, share):
         """scikit-learn's Ridge fit by fit: all widths and penalties, for 1/share of the teachers."""
         for Phi in self.features:
             for lam in self.lambdas:
