@@ -22,7 +22,7 @@ def cell(config):
 
 if __name__ == "__main__":
     folder = sys.argv[1]
-    configs = grid(HalfBlind(seeds=2), teacher_labels=[20, 60, 200], l2=[0.1, 1.0])
+    configs = grid(HalfBlind(seeds=2), teacher_labels=[20, 60, 200], prior_precision=[0.1, 1.0])
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
@@ -31,4 +31,4 @@ if __name__ == "__main__":
         results = Store(cell, folder).sweep(configs)
     for config, result in zip(configs, results):
         gain = np.mean(result["hard"] - result["teacher"])
-        print(f"{config.teacher_labels:4d} labels, l2 {config.l2:g}: accuracy gain {gain:+.3f}")
+        print(f"{config.teacher_labels:4d} labels, penalty {config.prior_precision:g}: accuracy gain {gain:+.3f}")
