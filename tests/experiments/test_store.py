@@ -186,6 +186,7 @@ print([name for name in {heavy} if name in sys.modules])
         "training/loop.py": True,
         "experiments/half_blind.py": True,
         "experiments/tasks.py": True,
+        "cli/__init__.py": False,
         "experiments/store.py": False,
         "experiments/sweeps.py": False,
         "figures/style.py": False,

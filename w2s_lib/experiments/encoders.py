@@ -53,22 +53,21 @@ def features(task: Task, name: str, cache: Path | str | None = None, progress: b
             computed again. All layers of MiniLM are computed together
     Raises ValueError for a name that the task has not, ImportError if the encoder's package is missing.
     """
-    kind, colon, number = name.partition(":")
+    kind, colon, digits = name.partition(":")
     valid = _valid(task)
     require(kind in valid and bool(colon) == (":" in valid[kind]), "name", _unknown(task, name))
-    require(not colon or re.fullmatch(r"[0-9]{1,6}", number), "name", _unknown(task, name))
-    number = int(number) if colon else 0
+    require(not colon or re.fullmatch(r"[0-9]{1,6}", digits), "name", _unknown(task, name))
+    number = int(digits) if colon else 0
     if isinstance(task.content, Images):
         return _of_images(task, kind, number, cache, progress).astype(np.float32)
-    if kind == "length":
+    require(kind != "minilm" or number < LAYERS, "name", _unknown(task, name))
+    if kind == "length" and task.length is not None:
         return task.length[:, None].astype(np.float32)
-    pairs = task.length is not None
+    pairs, train = "length" in valid, task.part != "test"
     texts = [text for pair in task.content for text in pair] if pairs else list(task.content)
-    train = np.repeat(task.part != "test", 2 if pairs else 1)
     if kind == "bag":
-        rows = _bag(texts, train, number)
+        rows = _bag(texts, np.repeat(train, 2) if pairs else train, number)
     else:
-        require(number < LAYERS, "name", _unknown(task, name))
         rows = _minilm(texts, number, cache, progress)
     return (rows[1::2] - rows[::2] if pairs else rows).astype(np.float32)
 

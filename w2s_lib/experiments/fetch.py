@@ -100,7 +100,7 @@ def _fetch_fashion():
 def read_reviews() -> Reviews:
     """The film reviews of $W2S_DATA/movie or of the cache, fetched if they are not there."""
     texts, ratings = ([line.split("\t") for line in content.decode().splitlines()] for content in _review_files())
-    reviews = {}
+    reviews: dict[str, np.ndarray] = {}
     for (number, _, text), (same, _, _, of_raters) in zip(texts, ratings, strict=True):
         require(number == same, "film_reviews", f"review {number} stands beside the ratings of {same}")
         reviews.setdefault(text.strip(), np.array(json.loads(of_raters)))

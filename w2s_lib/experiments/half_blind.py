@@ -19,7 +19,7 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from .._checks import one_hot, require, to_numpy
-from ..training import Probes, fit_probes
+from ..training import fit_probes
 from .tasks import Images, load_images
 
 DIGITS = 10  # classes of every data set here
@@ -162,8 +162,8 @@ def split_images(config: HalfBlind, seeds: int, *, held_out: int = 0, common_tra
     return ImageSplit(images, pool, np.array(gold), np.array(transfer), np.array(held), test)
 
 
-def _fit(split, targets, weights, prior_precision, *, mask=None, tol=1e-5) -> Probes:
-    """Probes on the images of the pool with these targets, (models or 1, pool, classes), and example weights.
+def _fit(split, targets, weights, prior_precision, *, mask=None, tol=1e-5):
+    """Probes on the images of the pool: targets ([models,] pool, classes), example weights (models, pool).
 
     At tol 1e-5 probabilities are within about 1e-4 of the optimum's, far inside every interval of the book.
     """
@@ -172,8 +172,8 @@ def _fit(split, targets, weights, prior_precision, *, mask=None, tol=1e-5) -> Pr
     return fit_probes(X, targets, weights=weights, mask=mask, l2=prior_precision, tol=tol, allow_empty=True)
 
 
-def _fit_teachers(config, split, labels) -> Probes:
-    """A teacher for each seed of the split, on the left half of its images; `labels` of all images."""
+def _fit_teachers(config, split, labels):
+    """Probes of the teachers, one a seed of the split, on the left half of their images; `labels` (images,)."""
     weights, truth = split.weights(split.gold), one_hot(labels, labels.max() + 1)
     mask = np.tile(split.images.left_half(), (len(weights), 1))
     return _fit(split, truth[split.pool], weights, config.prior_precision, mask=mask)

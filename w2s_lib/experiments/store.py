@@ -131,7 +131,7 @@ def _without_docstrings(tree):
 def library_digest() -> str:
     """Hash of the code of this library that a cell may call: all of the core, and CALLED of the experiments."""
     files = sorted(path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py"))
-    core = [path for path in files if path.parts[0] not in ("experiments", "figures")]
+    core = [path for path in files if path.parts[0] not in ("cli", "experiments", "figures")]
     return code_digest(*(LIBRARY / path for path in [*core, *(Path("experiments", f"{name}.py") for name in CALLED)]))
 
 

@@ -197,8 +197,8 @@ def _preference_pairs():
         pairs += [pair[::-1] if last else pair for pair, last in zip(kept, second)]
         labels += second.tolist()
         parts += [part] * len(kept)
-    length, part = _log_length_ratio(pairs), np.array(parts, dtype="U8")
-    return Task("preference_pairs", 2, np.array(labels), part, tuple(pairs), length=length, dropped=tuple(dropped))
+    part_of, length = np.array(parts, dtype="U8"), _log_length_ratio(pairs)
+    return Task("preference_pairs", 2, np.array(labels), part_of, tuple(pairs), length=length, dropped=tuple(dropped))
 
 
 def prompt(pair: tuple[str, str]) -> str:

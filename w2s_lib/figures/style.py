@@ -7,8 +7,8 @@ a dash pattern say the same again, for grey print. `tests/figures/test_style.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,15 +88,15 @@ def ledgers(ax: Axes, ledger: Ledger) -> None:
     ax.hlines(rows, gain, misfit, color=COLORS["residual"], lw=2, label="residual")
     ax.axvline(0, color="#444444", lw=1)
     ax.set(ylim=(rows.size - 0.5, -0.5), xlabel="nats", ylabel="pair (seed)")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="y", integer=True)
 
 
 def digits(
-    axes: Axes | Iterable[Axes], pixels: np.ndarray, titles: Sequence[str], hide_right: bool | np.ndarray | None = None
+    axes: Axes | np.ndarray, pixels: np.ndarray, titles: Sequence[str], hide_right: bool | np.ndarray | None = None
 ) -> None:
     """Draw images, rows of `pixels` (images, side * side) in [0, 1]; grey out the right half where `hide_right`."""
     side = int(np.sqrt(pixels.shape[1]))
-    for i, ax in enumerate(np.ravel(axes)):
+    for i, ax in enumerate(np.asarray(axes, dtype=object).ravel()):
         ax.imshow(pixels[i].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
         if hide_right is not None and np.broadcast_to(hide_right, len(pixels))[i]:
             ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], lw=0)
@@ -124,8 +124,8 @@ def report(**numbers: str | int | float | np.integer) -> None:
 
 def audit_picture(audit: Audit) -> Figure:
     """Picture of an audit with a ledger: risks, and the gain as misfit less residual. ValueError if it has none."""
-    ledger = audit.book
-    require(ledger is not None, "audit", "has no ledger to draw: too few labels")
+    require(audit.book is not None, "audit", "has no ledger to draw: too few labels")
+    ledger: Any = audit.book
     rows = [("teacher risk", "teacher", ledger.teacher_risk), ("student risk", "student", ledger.student_risk)]
     rows += [(name, name, getattr(ledger, name)) for name in ("gain", "misfit", "residual")]
     fig, ax = plt.subplots(figsize=(7, 2.8))
