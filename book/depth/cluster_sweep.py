@@ -13,6 +13,8 @@ from dask.distributed import Client, LocalCluster
 from w2s_lib.experiments.half_blind import HalfBlind, half_blind
 from w2s_lib.experiments.store import Store, grid
 
+CONFIGS = grid(HalfBlind(seeds=2), teacher_labels=[20, 60, 200], prior_precision=[0.1, 1.0])
+
 
 def cell(config):
     """Accuracy of teacher and student: one number a seed."""
@@ -22,13 +24,12 @@ def cell(config):
 
 if __name__ == "__main__":
     folder = sys.argv[1]
-    configs = grid(HalfBlind(seeds=2), teacher_labels=[20, 60, 200], l2=[0.1, 1.0])
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        results = Store(cell, folder).sweep(configs)
-    for config, result in zip(configs, results):
+        results = Store(cell, folder).sweep(CONFIGS)
+    for config, result in zip(CONFIGS, results):
         gain = np.mean(result["hard"] - result["teacher"])
-        print(f"{config.teacher_labels:4d} labels, l2 {config.l2:g}: accuracy gain {gain:+.3f}")
+        print(f"{config.teacher_labels:4d} labels, penalty {config.prior_precision:g}: accuracy gain {gain:+.3f}")

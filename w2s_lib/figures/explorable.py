@@ -1,4 +1,9 @@
-"""Figures that the reader moves: explorables, which need no kernel, and labs, which recompute."""
+"""Figures that the reader moves: explorables, which need no kernel, and labs, which recompute.
+
+An `Explorable` is an Altair chart with bound controls. In the static page its formulas run in the reader's browser, in
+a live notebook it is a widget (altair.JupyterChart, offline), in print a still picture. A `Lab` recomputes with the
+library, live; the static page shows its explorable twin alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ import html
 import itertools
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -30,56 +37,56 @@ FORMULAS = {
 }
 
 
-def concept_color(field, concepts):
+def concept_color(field: str, concepts: Iterable[str]) -> alt.Color:
     """Altair colour channel of a field that holds names of concepts."""
     scale = alt.Scale(domain=list(concepts), range=[COLORS[c] for c in concepts])
     return alt.Color(field, scale=scale, legend=alt.Legend(symbolType="stroke"))
 
 
-def concept_dash(field, concepts):
+def concept_dash(field: str, concepts: Iterable[str]) -> alt.StrokeDash:
     """Altair dash channel of the same field; the legend shows colour and dash as one."""
     scale = alt.Scale(domain=list(concepts), range=[DASHES[c] or [1, 0] for c in concepts])
     return alt.StrokeDash(field, scale=scale, legend=alt.Legend(symbolType="stroke"))
 
 
-def slider(name, low, high, step, value, label):
+def slider(name: str, low: float, high: float, step: float, value: float, label: str) -> alt.Parameter:
     """A number that the reader moves from `low` to `high` in steps of `step`; formulas call it `name`."""
     return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=step, name=label))
 
 
-def choice(name, options, label, value=None):
+def choice(name: str, options: Iterable, label: str, value: Any = None) -> alt.Parameter:
     """A menu of `options`; formulas call the chosen one `name`."""
     options = list(options)
     value = options[0] if value is None else value
     return alt.param(name=name, value=value, bind=alt.binding_select(options=options, name=label))
 
 
-def formula(part, x):
+def formula(part: str, x: str) -> str:
     """Vega expression of `part` (phi, z or inverse) at `x`, for the generator that the control `generator` names."""
     cases = (f"generator=='{name}'?({parts[part].format(x)})" for name, parts in FORMULAS.items())
     return f"({':'.join(cases)}:NaN)"
 
 
-def computed(data=None, **formulas):
+def computed(data: Any = None, **formulas: str) -> alt.Chart:
     """Chart on `data` (None: a single row) with a column for each Vega expression, evaluated as the reader moves."""
     chart = alt.Chart(alt.Data(values=[{}]) if data is None else data)
     return chart.transform_calculate(**formulas)
 
 
-def heading(chart, field, lines=1):
+def heading(chart: alt.Chart, field: str, lines: int = 1) -> alt.Chart:
     """Bold text above the plot, from a field of `chart` with newlines between its lines."""
     text = chart.mark_text(align="left", baseline="bottom", fontWeight="bold", lineBreak="\n")
     return text.encode(x=alt.value(0), y=alt.value(-6 - 14 * (lines - 1)), text=field)
 
 
-def readout(**formulas):
+def readout(**formulas: str) -> alt.Chart:
     """Heading with the values of Vega expressions, to three decimals, two to a line: each after its label."""
     parts = [f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items()]
     lines = [" + '\u2003\u2003' + ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
     return heading(computed(text=" + '\\n' + ".join(lines)), "text:N", len(lines))
 
 
-def table(**columns):
+def table(**columns: Any) -> alt.Data:
     """Inline data of a chart from columns of equal length (or single values), floats to five digits."""
     rows = zip(*(column.tolist() for column in np.broadcast_arrays(*columns.values())))
     short = ([float(f"{x:.5g}") if isinstance(x, float) else x for x in row] for row in rows)
@@ -113,7 +120,7 @@ class Explorable:
     states, for an alt text of fewer than 40 characters, and for a figure of more than 500 kB: thin or round its arrays.
     """
 
-    def __init__(self, chart, alt):
+    def __init__(self, chart: Any, alt: str):
         require(len(alt) >= 40, "alt", f"{alt!r} is too short; say what the picture shows")
         self.alt, self.chart = alt, chart.configure(**_theme()).properties(description=alt)
         bound = [p for p in self.spec.get("params", []) if "bind" in p]
@@ -129,12 +136,12 @@ class Explorable:
         require(size <= LIMIT, "chart", f"the figure takes {size:,} bytes, more than {LIMIT:,}; thin or round its data")
 
     @cached_property
-    def spec(self):
+    def spec(self) -> dict:
         """The Vega-Lite specification, a dict."""
         return self.chart.to_dict()
 
     @cached_property
-    def still(self):
+    def still(self) -> str:
         """SVG text of the figure with its controls where they start."""
         import vl_convert
 
@@ -142,7 +149,7 @@ class Explorable:
         return vl_convert.vegalite_to_svg(self.spec | wide)
 
     @cached_property
-    def static_html(self):
+    def static_html(self) -> str:
         """What stands in the built page; `book/_static/explorable.js` sets it in motion."""
         spec = json.dumps(self.spec, separators=(",", ":")).replace("</", "<\\/")
         still = base64.b64encode(self.still.encode()).decode()
@@ -176,11 +183,11 @@ class Lab:
     states : for each argument of `draw` the values of its slider, by name
     """
 
-    def __init__(self, draw, twin, **states):
+    def __init__(self, draw: Callable[..., None], twin: Explorable, **states: Sequence):
         require(states and all(len(s) > 1 for s in states.values()), "states", "each needs two values or more")
         self.draw, self.twin, self.states = draw, twin, states
 
-    def grid(self):
+    def grid(self) -> list[dict]:
         """Every combination of states, as dicts: what a test calls `draw` with."""
         return [dict(zip(self.states, values)) for values in itertools.product(*self.states.values())]
 

@@ -2,19 +2,25 @@
 
 A colour for each concept: at least 3:1 against white and against the dark page, told apart with any colour vision
 within each of the triples (teacher, student, ceiling), (gain, misfit, residual), (bias, variance, noise); a marker and
-a dash pattern say the same again, for grey print. `tests/test_figures.py` measures all of this.
-
-An `Explorable` is an Altair chart with bound controls. In the static page its formulas run in the reader's browser, in
-a live notebook it is a widget (altair.JupyterChart, offline), in print a still picture. A `Lab` recomputes with the
-library, live; the static page shows its explorable twin alone.
+a dash pattern say the same again, for grey print. `tests/figures/test_style.py` measures all of this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .._checks import require
+
+if TYPE_CHECKING:
+    from ..audit import Audit
+    from ..gain import Ledger
+    from ..intervals import Estimate
 
 COLORS = {
     "teacher": "#D55E00",
@@ -29,11 +35,18 @@ COLORS = {
 }
 MARKERS = {"teacher": "o", "student": "s", "ceiling": "^", "gain": "D", "misfit": "v", "residual": "X"}
 MARKERS |= {"bias": "P", "variance": "h", "noise": "."}
-DASHES = {"teacher": [], "student": [6, 3], "ceiling": [2, 2], "gain": [], "misfit": [6, 3], "residual": [2, 2]}
+DASHES: dict[str, list[int]] = {
+    "teacher": [],
+    "student": [6, 3],
+    "ceiling": [2, 2],
+    "gain": [],
+    "misfit": [6, 3],
+    "residual": [2, 2],
+}
 DASHES |= {"bias": [], "variance": [6, 3], "noise": [2, 2]}
 
 
-def use_style():
+def use_style() -> None:
     """Set matplotlib's defaults for the book (size in inches, fonts in points, byte-equal files)."""
     plt.rcParams.update(
         {
@@ -53,7 +66,7 @@ def use_style():
     )
 
 
-def intervals(ax, rows, level=0.95):
+def intervals(ax: Axes, rows: Sequence[tuple[str, str, Estimate]], level: float = 0.95) -> None:
     """Horizontal dot plot with intervals: `rows` is a list of (label, concept, Estimate), first on top."""
     for i, (_, concept, estimate) in enumerate(rows):
         low, high = estimate.interval(level)
@@ -66,21 +79,24 @@ def intervals(ax, rows, level=0.95):
     ax.grid(axis="y", visible=False)
 
 
-def ledgers(ax, book):
-    """One row a pair: misfit and gain, joined by the residual that separates them; `book` is a Ledger."""
-    rows = np.arange(book.pair_gain.size)
-    for name, value in (("misfit", book.pair_misfit), ("gain", book.pair_gain)):
-        ax.plot(value.ravel(), rows, MARKERS[name], color=COLORS[name], ms=6, label=name, zorder=3)
-    ax.hlines(rows, book.pair_gain.ravel(), book.pair_misfit.ravel(), color=COLORS["residual"], lw=2, label="residual")
+def ledgers(ax: Axes, ledger: Ledger) -> None:
+    """One row a pair of a ledger: misfit and gain, joined by the residual that separates them."""
+    gain, misfit = ledger.pair_gain.ravel(), ledger.pair_misfit.ravel()
+    rows = np.arange(gain.size)
+    for name, value in (("misfit", misfit), ("gain", gain)):
+        ax.plot(value, rows, MARKERS[name], color=COLORS[name], ms=6, label=name, zorder=3)
+    ax.hlines(rows, gain, misfit, color=COLORS["residual"], lw=2, label="residual")
     ax.axvline(0, color="#444444", lw=1)
     ax.set(ylim=(rows.size - 0.5, -0.5), xlabel="nats", ylabel="pair (seed)")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="y", integer=True)
 
 
-def digits(axes, pixels, titles, hide_right=None):
+def digits(
+    axes: Axes | np.ndarray, pixels: np.ndarray, titles: Sequence[str], hide_right: bool | np.ndarray | None = None
+) -> None:
     """Draw images, rows of `pixels` (images, side * side) in [0, 1]; grey out the right half where `hide_right`."""
     side = int(np.sqrt(pixels.shape[1]))
-    for i, ax in enumerate(np.ravel(axes)):
+    for i, ax in enumerate(np.asarray(axes, dtype=object).ravel()):
         ax.imshow(pixels[i].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
         if hide_right is not None and np.broadcast_to(hide_right, len(pixels))[i]:
             ax.axvspan(side / 2 - 0.5, side - 0.5, color=COLORS["teacher"], lw=0)
@@ -88,7 +104,7 @@ def digits(axes, pixels, titles, hide_right=None):
         ax.set_axis_off()
 
 
-def report(**numbers):
+def report(**numbers: str | int | float | np.integer) -> None:
     """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree.
 
     A string is taken as it is, an integer gets thousands separators, a float three decimals. Call it once a cell, last:
@@ -106,18 +122,14 @@ def report(**numbers):
         glue(name, text(value), display=False)
 
 
-def audit_picture(found):
-    """A matplotlib figure of an Audit with a ledger: risks, and the gain as misfit less residual."""
-    require(found.book is not None, "found", "has no ledger to draw: too few labels")
-    names = {
-        "teacher risk": "teacher",
-        "student risk": "student",
-        "gain": "gain",
-        "misfit": "misfit",
-        "residual": "residual",
-    }
+def audit_picture(audit: Audit) -> Figure:
+    """Picture of an audit with a ledger: risks, and the gain as misfit less residual. ValueError if it has none."""
+    require(audit.book is not None, "audit", "has no ledger to draw: too few labels")
+    ledger: Any = audit.book
+    rows = [("teacher risk", "teacher", ledger.teacher_risk), ("student risk", "student", ledger.student_risk)]
+    rows += [(name, name, getattr(ledger, name)) for name in ("gain", "misfit", "residual")]
     fig, ax = plt.subplots(figsize=(7, 2.8))
-    intervals(ax, [(name, concept, getattr(found.book, name.replace(" ", "_"))) for name, concept in names.items()])
+    intervals(ax, rows)
     ax.axvline(0, color="#444444", lw=1)
     ax.set_xlabel("cross-entropy (nats)")
     return fig

@@ -1,0 +1,84 @@
+"""The palette measured, what is glued and what is drawn."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from colorspacious import cspace_convert
+from matplotlib.colors import to_rgb
+from test_audit import pair
+
+from w2s_lib import Estimate, figures
+from w2s_lib.audit import audit
+from w2s_lib.figures import COLORS, DASHES, MARKERS
+
+TRIPLES = [("teacher", "student", "ceiling"), ("gain", "misfit", "residual"), ("bias", "variance", "noise")]
+SEEN_BY = [None, "deuteranomaly", "protanomaly", "tritanomaly"]
+WHITE, DARK = "#FFFFFF", "#14181E"  # the theme's pages
+
+
+def luminance(color):
+    """Relative luminance, WCAG 2.1."""
+    c = np.array(to_rgb(color))
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def as_seen(color, by):
+    """CAM02-UCS coordinates of a colour, for full severity of a deficiency (Machado et al. 2009)."""
+    if by:
+        color = cspace_convert(to_rgb(color), {"name": "sRGB1+CVD", "cvd_type": by, "severity": 100}, "sRGB1")
+    return cspace_convert(np.clip(color if by else to_rgb(color), 0, 1), "sRGB1", "CAM02-UCS")
+
+
+@pytest.mark.parametrize("concept", COLORS)
+def test_colors_stand_out_on_both_pages(concept):
+    assert contrast(COLORS[concept], WHITE) >= 3  # WCAG 1.4.11 for parts of a picture
+    assert contrast(COLORS[concept], DARK) >= 3
+
+
+@pytest.mark.parametrize("by", SEEN_BY)
+@pytest.mark.parametrize("triple", TRIPLES, ids=" ".join)
+def test_colors_of_a_triple_differ_for_every_eye(triple, by):
+    for a, b in itertools.combinations(triple, 2):
+        assert np.linalg.norm(as_seen(COLORS[a], by) - as_seen(COLORS[b], by)) >= 9.9, (a, b)
+
+
+@pytest.mark.parametrize("triple", TRIPLES, ids=" ".join)
+def test_a_triple_is_told_apart_without_colour(triple):
+    assert len({MARKERS[c] for c in triple}) == 3 and len({tuple(DASHES[c]) for c in triple}) == 3
+
+
+def test_all_colors_differ_and_every_concept_has_all_three():
+    assert len(set(COLORS.values())) == len(COLORS)
+    assert set(COLORS) == set(MARKERS) == set(DASHES) == set(itertools.chain(*TRIPLES))
+
+
+def test_report_prints_what_it_glues(capsys, monkeypatch):
+    glued = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, text, display: glued.update({name: text}))
+    figures.report(n=12345, gap=-0.1234, text="7%")
+    assert glued == {"n": "12,345", "gap": "−0.123", "text": "7%"}
+    assert capsys.readouterr().out.splitlines() == [f"{name} = {text}" for name, text in glued.items()]
+
+
+def test_intervals_draw_the_interval():
+    fig, ax = plt.subplots()
+    estimate = Estimate(0.5, 0.1, 20.0, 21, 21, 100)
+    figures.intervals(ax, [("bias", "bias", estimate)])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), estimate.interval())
+    plt.close(fig)
+
+
+def test_the_picture_of_an_audit_shows_its_ledger():
+    labels, teacher, student = pair()
+    figure = figures.audit_picture(audit(labels, teacher, student))
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][2:] == ["gain", "misfit", "residual"]
+    plt.close(figure)
+    with pytest.raises(ValueError, match=r"^audit: has no ledger"):
+        figures.audit_picture(audit(np.full(600, np.nan), teacher, student))
