@@ -78,6 +78,8 @@ def test_a_stack_equals_a_loop():
         np.testing.assert_allclose((smoother @ Y[:, :, None])[:, :, 0], got[3, :, :6], atol=1e-10)
         with pytest.raises(ValueError, match=r"^features: "):
             decompose_features(Phi).predict(Phi, Y, LAMBDAS)
+        scaled = Phi * np.geomspace(1, 1e-10, 6)[:, None, None]
+        assert (decompose_features(scaled).s > 0).all()  # a sample's rank does not depend on the others
 
 
 @pytest.mark.parametrize(("teachers", "rank", "columns"), [(1, 20, 1), (40, 20, 40), (200, 50, 30), (200, 3, 4)])
@@ -226,6 +228,7 @@ def test_random_features_give_the_values_worked_out_by_hand():
     assert random_feature_ledger(4, 1, 3, 1.0, 0.0).misfit == pytest.approx(1.5)  # one label: (1 - 1/4) (1 + 1)
     even = random_feature_ledger(60, 30, 181, 2.5, 1.0)
     assert even.gain == pytest.approx(0) and even.residual == pytest.approx(even.misfit)
+    assert posterior_mean_distance(60, 30, 32, 1.0) == pytest.approx(15)  # q = 30
     sizes = [60, 120, 400, 2000]
     no_centre = posterior_mean_distance(60, 30, sizes, 1.0)
     np.testing.assert_allclose(no_centre, [0.517, 0.169, 0.0407, 0.0076], atol=6e-4)
