@@ -76,7 +76,7 @@ def test_a_script_in_the_data_stays_data():
         (rising(figures.slider("t", 0, 1, 0.5, 0.3, "time")), ALT, "chart: control t starts at 0.3, none of"),
         (rising(figures.choice("t", ["only"], "time")), ALT, "chart: control t has a single state"),
         (rising(figures.slider("t", 0, 1, 0.5, 0, "time")), "A line.", "alt: .* is too short"),
-        (rising(figures.slider("t", 0, 1, 0.5, 0, "time"), values=20_000), ALT, "chart: the figure takes .* more than"),
+        (rising(figures.slider("t", 0, 1, 0.5, 0, "time"), values=12_000), ALT, "chart: the figure takes .* more than"),
     ],
 )
 def test_what_an_explorable_refuses(chart, alt_text, message):
