@@ -14,7 +14,7 @@ from browser import ROOT
 # A room imports from the lines below its own, and from no other room of its line.
 LAYERS = (
     ("__main__",),  # the command line, which starts what it is asked for
-    ("experiments", "figures"),
+    ("experiments", "figures", "cli"),
     ("__init__",),  # what `import w2s_lib` offers; a room imports from the room that has it, never from here
     ("audit", "selection"),
     ("training", "ridge"),
@@ -24,9 +24,9 @@ LAYERS = (
     ("_checks",),
 )
 LEVEL = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
-OUTSIDE_THE_CORE = ("experiments", "figures")
+OUTSIDE_THE_CORE = ("experiments", "figures", "cli")
 CORE_PACKAGES = {"w2s_lib", "torch", "numpy", "scipy", "array_api_compat", "tqdm"} | sys.stdlib_module_names
-LAZY_PACKAGES = {"w2s_lib._files": ("pyarrow",)}  # imported when called, with a message that names the extra
+
 CORE_LINES = 2600
 
 
