@@ -35,12 +35,15 @@ def copy(tmp_path):
 
 
 def put(block, copy):
-    """Put a block where it says: at the end of a file, or below its only line that begins so."""
+    """Put a block where it says: at the end of a file, after two empty lines, or below its only line that begins so."""
     file = copy / block["path"]
     lines = file.read_text().splitlines(keepends=True)
-    places = [i for i, line in enumerate(lines, 1) if line.startswith(block["line"])] if block["line"] else [len(lines)]
-    assert len(places) == 1, f"{len(places)} lines of {block['path']} begin with {block['line']!r}"
-    lines.insert(places[0], block["content"])
+    if block["line"]:
+        places = [i for i, line in enumerate(lines, 1) if line.startswith(block["line"])]
+        assert len(places) == 1, f"{len(places)} lines of {block['path']} begin with {block['line']!r}"
+        lines.insert(places[0], block["content"])
+    else:
+        lines += ["\n\n", block["content"]]
     file.write_text("".join(lines))
 
 

@@ -37,7 +37,7 @@ def library():
 
 
 def room_of(module):
-    """ "training" of w2s_lib.training.loop; "__init__" of w2s_lib itself."""
+    """'training' of w2s_lib.training.loop; '__init__' of w2s_lib itself."""
     return (module.split(".")[1:] or ["__init__"])[0]
 
 
@@ -46,20 +46,15 @@ def core(modules):
 
 
 def imports(module, source, modules):
-    """(name, line, lazy) of each import of a module; names are absolute, lazy: inside a function.
+    """(name, line) of each import of a module, also inside functions; names are absolute.
 
     w2s_lib.bregman stands for `from .bregman import KL` as for `from . import bregman`.
     """
-    tree = ast.parse(source)
-    functions = [
-        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-    ]
-    lazy = {child for function in functions for child in ast.walk(function)}
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         for name in names_imported(node, module):
             while name.startswith("w2s_lib.") and name not in modules and f"{name}.__init__" not in modules:
                 name = name.rpartition(".")[0]
-            yield name, node.lineno, node in lazy
+            yield name, node.lineno
 
 
 def names_imported(node, module):
@@ -81,7 +76,7 @@ def imports_against_the_direction(modules):
         if room not in LEVEL:
             yield f"{module}: a new room; give it its place in LAYERS"
             continue
-        for name, line, _ in imports(module, source, modules):
+        for name, line in imports(module, source, modules):
             package, other = name.split(".")[0], room_of(name)
             allowed = package != "w2s_lib" or other == room or LEVEL.get(other, 0) < LEVEL[room]
             if not allowed or package in ("book", "tests"):
@@ -90,9 +85,8 @@ def imports_against_the_direction(modules):
 
 def foreign_imports_of_the_core(modules):
     for module, source in core(modules).items():
-        for name, line, lazy in imports(module, source, modules):
-            package = name.split(".")[0]
-            if package not in CORE_PACKAGES and not (lazy and package in LAZY_PACKAGES.get(module, ())):
+        for name, line in imports(module, source, modules):
+            if name.split(".")[0] not in CORE_PACKAGES:
                 yield f"{module}, line {line}: imports {name}"
 
 
@@ -103,7 +97,7 @@ def without_partners(modules, tests):
         *folders, name = module.split(".")[1:]
         if name != "__init__":
             expected["/".join([*folders, f"test_{name.strip('_')}.py"])] = module
-    mirrors = {test for test in tests if "/" not in test or test.startswith(("training/", "experiments/", "figures/"))}
+    mirrors = {test for test in tests if not test.startswith(("book/", "benchmarks/", "project/"))}
     yield from (f"{expected[test]} has no tests/{test}" for test in sorted(expected.keys() - mirrors))
     yield from (f"tests/{test} has no module of its name" for test in sorted(mirrors - expected.keys()))
 
@@ -173,9 +167,6 @@ def test_an_import_against_the_direction_is_seen(module, source, complaint):
 def test_a_foreign_import_is_seen(source):
     assert not [*foreign_imports_of_the_core(HOUSE)]
     assert len([*foreign_imports_of_the_core(HOUSE | {"w2s_lib.training.loop": source})]) == 1
-    lazy = "import importlib\ndef read(part):\n    return importlib.import_module(f'pyarrow.{part}')"
-    assert not [*foreign_imports_of_the_core(HOUSE | {"w2s_lib._files": lazy})]
-    assert len([*foreign_imports_of_the_core(HOUSE | {"w2s_lib._files": "import pyarrow"})]) == 1
 
 
 def test_a_missing_partner_is_seen():

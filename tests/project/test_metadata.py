@@ -1,5 +1,6 @@
 """Licence, citation and changelog: they are there, they agree, and they are about this version."""
 
+import pydoc
 import re
 import tomllib
 
@@ -24,8 +25,8 @@ def test_citation_names_the_book_and_the_paper():
     (paper,) = CITATION["references"]
     assert [author["family-names"] for author in paper["authors"]] == ["Xu", "Yao", "Wang", "Liu"]
     assert paper["identifiers"][0]["value"] == "arXiv:2505.24313"
-    entry = re.search(r"^@misc\{xu2025bregman,.*?^\}", (ROOT / "book/references.bib").read_text(), re.MULTILINE | re.DOTALL)
-    assert paper["title"] in re.sub(r"[{}]", "", entry[0])
+    books = re.sub(r"[{}]", "", (ROOT / "book/references.bib").read_text())
+    assert f"title = {paper['title']}," in books
 
 
 def test_the_newest_entry_of_the_changelog_is_this_version():
@@ -35,17 +36,11 @@ def test_the_newest_entry_of_the_changelog_is_this_version():
     assert releases == sorted(releases, key=lambda release: tuple(map(int, release[0].split("."))), reverse=True)
 
 
-def test_names_of_the_changelog_exist():
-    """What the newest entry says things are called now: in its table of names, the right column."""
+def test_the_new_names_in_the_changelog_exist():
+    """The right column of the newest entry's tables of what was renamed."""
     newest = RELEASE.split((ROOT / "CHANGELOG.md").read_text())[3]
-    names = [name for row in re.findall(r"^\| .* \| (.*) \|$", newest, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", row)]
+    columns = re.findall(r"^\|.*\|(.*)\|$", newest, re.MULTILINE)
+    names = [name for column in columns for name in re.findall(r"`(w2s_lib[\w.]*)`", column)]
     assert len(names) > 20
-    missing = []
     for name in names:
-        module, _, attribute = name.rpartition(".")
-        try:
-            thing = __import__(f"w2s_lib.{module}".rstrip("."), fromlist=["_"])
-            assert hasattr(thing, attribute) or __import__(f"w2s_lib.{name}", fromlist=["_"])
-        except (ImportError, AttributeError):
-            missing.append(name)
-    assert not missing, missing
+        assert pydoc.locate(name) is not None, name
