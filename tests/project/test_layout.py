@@ -6,6 +6,7 @@ in the core: audit, selection -> training, ridge -> losses, gain, decomposition 
 """
 
 import ast
+import re
 import sys
 
 import pytest
@@ -121,6 +122,15 @@ def test_every_module_has_its_tests_and_every_test_its_module():
     tests = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     wrong = [*without_partners(library(), tests)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_is_documented():
+    """By name in the page of the library; a package that says what it offers (`__all__`) stands for its modules."""
+    page = (ROOT / "book" / "reference" / "library.md").read_text()
+    documented = set(re.findall(r"automodule:: (w2s_lib\S+)", page))
+    packages = ("w2s_lib.training", "w2s_lib.figures")
+    public = (module for module in library() if "._" not in module and room_of(module) != "cli")
+    assert {next((p for p in packages if module.startswith(p)), module) for module in public} == documented
 
 
 # ------------------------------------------------------------------------------------ each of these tests can fail
