@@ -119,7 +119,7 @@ def test_readme_example_runs_from_the_wheel_alone(python):
 def test_the_command_of_the_wheel_audits_a_file(python, tmp_path):
     write = "import numpy as np; r = np.random.default_rng(0); y = r.integers(0, 2, 50); "
     write += "w, s = r.normal(size=(2, 50, 2)) + np.eye(2)[y]; "
-    write += "np.savez('pair.npz', labels=y, truth=y, teacher=w, student=s)"
+    write += "np.savez('pair.npz', truth=y, teacher=w, student=s)"
     assert python("-c", write, cwd=tmp_path).returncode == 0
     done = python("-m", "w2s_lib", "audit", "pair.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
