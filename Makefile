@@ -34,14 +34,16 @@ bench: .venv/ready  ## time the training core beside other ways (15 minutes); wr
 evidence: .venv/ready  ## compute the tables of real data anew (hours; goes on where it stood); writes book/_data/evidence
 	OMP_NUM_THREADS=1 $(BIN)/python -m w2s_lib evidence --jobs 2
 
-lint: .venv/ready  ## ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: .venv/ready  ## style of the code, and types of the library (ruff, mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:  ## remove everything that these commands made
-	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 
-.venv/ready: requirements.txt pyproject.toml book/jupyterlab_overrides.json
+.venv/ready: requirements.txt pyproject.toml book/jupyterlab_settings.json
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt -e .
-	install -D -m 644 book/jupyterlab_overrides.json .venv/share/jupyter/lab/settings/overrides.json
+	install -D -m 644 book/jupyterlab_settings.json .venv/share/jupyter/lab/settings/overrides.json
 	touch $@

@@ -5,7 +5,7 @@ from .decomposition import Decomposition, decompose
 from .gain import Ledger, ledger, performance_gap_recovered
 from .intervals import Estimate, crossed_mean, crossed_ratio
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "GENERALIZED_KL",
     "ITAKURA_SAITO",

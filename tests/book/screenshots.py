@@ -18,7 +18,7 @@ def main():
                     page.screenshot(path=target, full_page=True)
                     print(target.relative_to(ROOT))
         with opened(browser, (HTML / "book/course/03_bias_variance_decomposition.html").as_uri()) as (page, _, _):
-            page.locator("#fig-cloud .explorable.is-live").screenshot(path=ROOT / "book" / "explorable.png")
+            page.locator("#fig-cloud .explorable.is-live").screenshot(path=ROOT / "book/_images/readme_explorable.png")
 
 
 if __name__ == "__main__":

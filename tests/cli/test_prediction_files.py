@@ -1,4 +1,4 @@
-"""Files of predictions: what a file may look like, what is wrong with one, the command line, a million rows."""
+"""Files of predictions: what a file may look like, what is wrong with one, a million rows."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from test_audit import pair, with_value
 
 from w2s_lib import KL, ledger
 from w2s_lib.audit import audit
-from w2s_lib.cli.audit import main
+from w2s_lib.cli.audit_command import main
 from w2s_lib.cli.prediction_files import read_predictions
 
 
@@ -344,15 +344,6 @@ def test_probabilities_taken_as_logits_are_noticed(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_one_row_is_valid_json(tmp_path, capsys):
-    labels, teacher, student = pair(1)
-    path = write_csv(tmp_path / "pair.csv", labels, teacher, student)
-    assert main([str(path), "--json"]) == 0
-    out, err = capsys.readouterr()
-    result = json.loads(out, parse_constant=pytest.fail)
-    assert result["agreement"]["interval"] == [None, None] and result["agreement"]["value"] in (0, 1) and err == ""
-
-
 def test_without_pyarrow(tmp_path, capsys, monkeypatch):
     path = write_csv(tmp_path / "pair.csv", *pair(20))
     np.savez(tmp_path / "pair.npz", truth=pair(20)[0], teacher=pair(20)[1], student=pair(20)[2])
@@ -363,13 +354,6 @@ def test_without_pyarrow(tmp_path, capsys, monkeypatch):
         read_predictions(path)
     assert "pip install 'w2s_lib[audit]'" in stopped(capsys, path)
     assert main([str(tmp_path / "pair.npz")]) == 0
-
-
-def test_command_line():
-    run = subprocess.run([sys.executable, "-m", "w2s_lib"], capture_output=True, text=True)
-    assert run.returncode == 1 and "usage: python -m w2s_lib audit FILE" in run.stderr
-    run = subprocess.run([sys.executable, "-m", "w2s_lib", "audit", "nowhere.csv"], capture_output=True, text=True)
-    assert run.returncode == 2 and "nowhere.csv" in run.stderr
 
 
 MILLION = """

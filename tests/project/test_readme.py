@@ -1,4 +1,4 @@
-"""The README's examples run as printed; the first is ten lines, and its books balance."""
+"""The README's examples run as printed; the first is ten lines, and it balances."""
 
 import json
 import re
@@ -29,9 +29,9 @@ def test_readme_example(capsys):
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     names = {}
     exec(compile(code, "README.md", "exec"), names)
-    book = names["book"]
-    assert book.imbalance < 1e-12
-    assert book.gain.interval()[0] > 0
+    account = names["account"]
+    assert account.imbalance < 1e-12
+    assert account.gain.interval()[0] > 0
     assert "residual" in capsys.readouterr().out
 
 
