@@ -6,7 +6,6 @@ import torch
 
 from w2s_lib import KL
 from w2s_lib._checks import check_labels
-from w2s_lib.calibration import fit_temperature
 from w2s_lib.losses import (
     CE,
     KL_FORWARD,
@@ -164,27 +163,6 @@ def test_own_labels_keep_their_shares():
     torch.testing.assert_close(AuxiliaryConfidence(0.0)(z, q), CE(z, q))
 
 
-@pytest.mark.parametrize("axis", [-1, -2])
-def test_temperature_is_the_least_of_a_fine_grid(axis):
-    z, q = draw(models=4, examples=60)
-    z = z * torch.tensor([0.2, 1.0, 3.0, 20.0])[:, None, None]
-    T = fit_temperature(*(x.movedim(-1, axis) for x in (z, q)), axis)
-    grid = torch.exp(torch.linspace(-4.6, 4.6, 20001, dtype=torch.float64))
-    for m in range(4):
-        risk = CE(z[m] / grid[:, None, None], q[m].expand(len(grid), -1, -1)).mean(-1)
-        assert CE(z[m] / T[m], q[m]).mean() <= risk.min() + 1e-12
-
-
-def test_temperature_known_exactly_and_at_the_ends():
-    z, _ = draw()
-    for known in (0.25, 1.0, 5.0):
-        torch.testing.assert_close(fit_temperature(z, (z / known).softmax(-1)), torch.full((3,), known).double())
-    hard = (z == z.amax(-1, keepdim=True)).double()  # separable: the colder the better
-    torch.testing.assert_close(fit_temperature(z, hard), torch.full((3,), 0.01).double(), rtol=1e-3, atol=0)
-    torch.testing.assert_close(fit_temperature(-z, hard), torch.full((3,), 100.0).double(), rtol=1e-3, atol=0)
-    assert fit_temperature(z.float(), z.float().softmax(-1)).dtype == torch.float64
-
-
 def test_hard_labels_make_rce_an_absolute_error_and_clamp_and_smoothing_its_scale():
     z, _ = draw(classes=5)
     label = torch.eye(5, dtype=torch.float64)[torch.arange(40) % 5].expand(3, -1, -1)
@@ -221,10 +199,6 @@ def test_warmup_ramps_without_a_jump():
         (lambda z, q: check_labels(-q), "q: holds negative"),
         (lambda z, q: check_labels(q / 0), "q: holds NaN"),
         (lambda z, q: linear_warmup(-1, 5, 1), "step: "),
-        (lambda z, q: fit_temperature(z, 2 * q), "q: does not sum to one"),
-        (lambda z, q: fit_temperature(z, q[..., :3]), "q: shape"),
-        (lambda z, q: fit_temperature(z[0, 0], q[0, 0]), "z: needs an axis"),
-        (lambda z, q: fit_temperature(0 * z + 1, q), "z: is the same"),
     ],
 )
 def test_bad_input_is_named(call, message):

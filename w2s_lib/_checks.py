@@ -8,6 +8,7 @@ import array_api_compat
 import numpy as np
 import torch
 
+SUM_TOLERANCE = 1e-4  # how far from one probabilities may sum
 Array = Any  # a NumPy array or a torch tensor; where a function says so, a list too
 
 
@@ -61,7 +62,9 @@ def one_hot(labels, classes, name="labels", like=None):
     require(np.all(y == np.round(y)), name, "class labels must be whole numbers")
     require(np.all((y >= 0) & (y < classes)), name, f"class labels must lie in 0..{classes - 1}; recode them")
     y = np.eye(classes)[y.astype(int)]
-    return y if like is None else array_api_compat.array_namespace(like).asarray(y, device=array_api_compat.device(like))
+    return (
+        y if like is None else array_api_compat.array_namespace(like).asarray(y, device=array_api_compat.device(like))
+    )
 
 
 def as_targets(labels, logits, name):
@@ -76,8 +79,8 @@ def check_labels(q, axis=-1, name="q"):
     xp = array_api_compat.array_namespace(q)
     require(xp.all(xp.isfinite(q)), name, "holds NaN or infinity")
     require(xp.all(q >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
-    sums = f"does not sum to one over axis {axis}; normalise it (softmax, if these are logits)"
-    require(xp.all(xp.abs(xp.sum(q, axis=axis) - 1) <= 1e-4), name, sums)
+    sums = f"does not sum to one over axis {axis}; normalise it (logits: softmax; class labels: one-hot)"
+    require(xp.all(xp.abs(xp.sum(q, axis=axis) - 1) <= SUM_TOLERANCE), name, sums)
 
 
 def one_each(value, models, name):

@@ -1,10 +1,8 @@
-r"""Bregman divergences and their bias-variance decomposition, for NumPy and torch arrays alike.
+r"""Bregman divergences, for NumPy and torch arrays alike.
 
 For a strictly convex, differentiable generator phi with dual coordinates z = grad phi(f):
 
     D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>
-    E D(Y, f) = E D(Y, EY) + D(EY, E*f) + E D(E*f, f)     noise + bias + variance, E*f = (grad phi)^-1(E z)
-    E D(f, g) = D(Ef, g) + E D(f, Ef)                     prediction in slot 1: the primal mean
 
 Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences"; Gupta, Smith, Adlam and
 Mariet (TMLR 2022, arXiv 2206.10566).
@@ -14,11 +12,11 @@ What the design meets:
   log-odds for `LOGISTIC`, the value itself otherwise. A *truth* is a mean: a probability vector, a one-hot label, a
   target. So labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
 - The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
-- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class.
-  Where a mask of -inf makes a divergence infinite, because the other side needs the class, a ValueError says so.
 - As a -> b a divergence keeps its relative precision: the logarithmic ones are sums of p (e^d - 1 - d), d = log(q/p),
   a function that is evaluated without cancellation.
-- Input outside the domain raises a ValueError that names the argument and the remedy.
+- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class.
+- Input outside the domain raises a ValueError that names the argument and the remedy; so does a mask of -inf where a
+  label or the other prediction needs the class, as the divergence is infinite.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device
 
-from ._checks import Array, as_arrays, as_real, check_labels, common_namespace, one_hot, require, to_numpy
+from ._checks import SUM_TOLERANCE, Array, as_arrays, as_real, check_labels, common_namespace, require, to_numpy
 
 MASK = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
@@ -74,28 +72,27 @@ def _relative_entropy(xp, p, q, d):
 class Generator:
     """A convex generator phi and the maps it defines.
 
-    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...).
+    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...). Class labels are
+    one-hot rows here: (inputs,) numbers might as well be one vector of probabilities. `ledger` and its like take both.
     Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 
     name = ""
+    classes = False  # whether the outputs are the probabilities of classes
 
     def divergence(self, a: Array, b: Array) -> Array:
-        """D(a, b) between two predictions."""
+        """D(a, b) between two predictions.
+
+        >>> KL.divergence([0.0, 0.0], [1.0, 0.0]).round(4)  # of two vectors of logits
+        np.float64(0.1201)
+        """
         xp, a, b = self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b")
         self._check_masks(a, b, "b")
         return self._divergence(xp, a, b)
 
     def loss(self, y: Array, f: Array) -> Array:
-        """D(y, f) of a truth y, which may be a one-hot label, and a prediction f.
-
-        KL also takes class labels, an integer array in the shape of f without its last axis: the cross-entropy.
-
-        >>> KL.loss([0, 1], [[2.0, 0.0], [2.0, 0.0]]).round(4)
-        array([0.1269, 2.1269])
-        """
-        f = self.prediction(f, "f")
-        xp, y, f = self._pair(self.truth(self._one_hot(y, f), "y"), f, "y", "f")
+        """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
+        xp, y, f = self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f")
         self._check_masks(y, f, "f", truth=True)
         return self._loss(xp, y, f)
 
@@ -137,15 +134,12 @@ class Generator:
         """`y` as a floating array inside the domain, in its interior if asked, or ValueError."""
         return as_arrays(**{name: y})[1]
 
-    def _dual_step(self, xp, a, b):
-        """dual(a) - dual(b); KL: up to a constant, which no product with a difference of means sees."""
-        return self.dual(a) - self.dual(b)
-
     def _check_masks(self, a, f, name, truth=False):
         """ValueError if f masks a class by -inf that the prediction, or truth, a needs; KL alone has such classes."""
 
-    def _one_hot(self, y, f):
-        return y
+    def _dual_step(self, xp, a, b):
+        """dual(a) - dual(b); KL: up to a constant, which no product with a difference of means sees."""
+        return self.dual(a) - self.dual(b)
 
     def _loss(self, xp, y, f):
         return self._divergence(xp, y, f)
@@ -160,7 +154,7 @@ class Generator:
         require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)
         return xp, a, b
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<generator {self.name}>"
 
 
@@ -179,9 +173,8 @@ class _Quadratic(Generator):
     def _times(self, matrix, v):
         if matrix is None:
             return v
-        require(
-            v.shape[-1] == len(matrix), "matrix", f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}"
-        )
+        outputs = f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}"
+        require(v.shape[-1] == len(matrix), "matrix", outputs)
         return v @ array_namespace(v).asarray(matrix, dtype=v.dtype, device=device(v))
 
     def dual(self, f):
@@ -200,7 +193,8 @@ class _Quadratic(Generator):
 class _KL(Generator):
     """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. A one-hot y: D(y, f) is cross-entropy."""
 
-    name = "KL"
+    name, classes = "KL", True
+    tolerance = SUM_TOLERANCE  # how far from one a probability vector may sum; within it, vectors are rescaled
 
     def mean(self, f):
         return _softmax(array_namespace(f), f)[0]
@@ -210,10 +204,9 @@ class _KL(Generator):
         return array_namespace(p).log(p)
 
     def dual(self, f):
-        xp = array_namespace(f)
-        kept = _unmasked(xp, f)
+        xp, kept = array_namespace(f), _unmasked(array_namespace(f), f)
         number = xp.sum(xp.astype(kept, f.dtype), axis=-1, keepdims=True)
-        return f - xp.sum(xp.where(kept, f, 0 * f), axis=-1, keepdims=True) / number
+        return f - xp.sum(xp.where(kept, f, xp.zeros_like(f)), axis=-1, keepdims=True) / number
 
     def _dual_step(self, xp, a, b):
         """a - b, which is 0 where both are masked, less its value at the most probable class of b."""
@@ -256,25 +249,20 @@ class _KL(Generator):
         return f
 
     def truth(self, y, name="y", interior=False):
-        """Probability vectors; within the tolerance of `check_labels` they are rescaled to sum to one."""
         xp, y = as_arrays(**{name: y})
         check_labels(y, name=name)
-        inside = "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
+        inside = (
+            "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
+        )
         require(not interior or xp.all(y > 0), name, inside)
         return y / xp.sum(y, axis=-1, keepdims=True)
 
     def _check_masks(self, a, f, name, truth=False):
-        xp = array_namespace(f)
-        masked = f < MASK / 2
+        xp, masked = array_namespace(f), f < MASK / 2
         if xp.any(masked):
             needed = a > 0 if truth else _unmasked(xp, a)
             infinite = "a logit of -inf where a label or the other prediction needs the class: an infinite divergence; "
             require(not xp.any(needed & masked), name, infinite + "mask the class everywhere, or clip logits")
-
-    def _one_hot(self, y, f):
-        y = y if is_array_api_obj(y) else np.asarray(y)
-        labels = y.dtype.kind in "iu" if isinstance(y, np.ndarray) else not y.dtype.is_floating_point
-        return one_hot(y, f.shape[-1], "y", f) if labels and f.ndim and y.shape == f.shape[:-1] else y
 
 
 class _Logistic(Generator):

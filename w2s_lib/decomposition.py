@@ -92,14 +92,13 @@ def decompose(
     require(correction in CORRECTIONS, "correction", f"must be one of {', '.join(CORRECTIONS)}")
     few = f"{len(f)} models are too few for correction='{correction}'"
     require(CORRECTIONS[correction] <= len(f), "predictions", few)
-    classes = isinstance(generator, type(KL))
-    y = as_targets(truth, f, "truth") if classes else truth
+    y = as_targets(truth, f, "truth") if generator.classes else truth
     y = generator.truth(y, "truth", interior=slot == 1 or labels is not None)
     require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
-    generator._check_masks(y, f, "predictions", truth=True)
     xp, K = array_namespace(f), len(f)
 
     if slot == 2:  # x: the coordinates that are averaged; back: from them to a prediction
+        generator._check_masks(y, f, "predictions", truth=True)
         x, back, centre = generator.dual(f), generator.from_dual, generator.dual_mean(f)
         variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
 
@@ -128,7 +127,7 @@ def decompose(
     total, noise, cross = risk(f), 0 * influence, 0 * influence
     if labels is not None:
         require(slot == 2, "labels", "are for slot=2; in slot 1 the truth is compared as it is")
-        drawn = generator.truth(as_targets(labels, f, "labels") if classes else labels, "labels")
+        drawn = generator.truth(as_targets(labels, f, "labels") if generator.classes else labels, "labels")
         drawn = drawn[None] if drawn.ndim == 2 else drawn
         interior = generator.from_mean(y)
         noise = noise + xp.mean(generator.loss(drawn, interior), axis=0)

@@ -118,7 +118,7 @@ def _checked(truth, teacher, student, generator, direction="forward"):
     require(w.ndim >= 2, "teacher", f"need shape (..., inputs, outputs), got {tuple(w.shape)}")
     unlike = f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {shape}; use the same test inputs"
     require(tuple(s.shape[-2:]) == shape, "student", unlike)
-    y = as_targets(truth, w, "truth") if isinstance(generator, type(KL)) else truth
+    y = as_targets(truth, w, "truth") if generator.classes else truth
     y = generator.truth(y, "truth", interior=direction == "reverse")
     common_namespace(truth=y, teacher=w, student=s)
     require(tuple(y.shape) == shape, "truth", f"shape {tuple(y.shape)} must be {shape}")
@@ -235,7 +235,7 @@ def _binned_products(u, v, labels):
 def _bins(s, bins, generator):
     """Bin labels (..., inputs) of predictions (..., inputs, outputs)."""
     (*lead, n, outputs), xp = s.shape, array_namespace(s)
-    several = outputs == 1 or isinstance(generator, type(KL))
+    several = outputs == 1 or generator.classes
     require(several, "groups", "are needed for several outputs: no order in which to bin them")
 
     def largest(s):

@@ -60,7 +60,9 @@ def crossed_mean(values: Array, clusters: Array = None, value: float | None = No
     C, n = len(names), v.shape[1]
     sums = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])  # over a cluster's models
     share = np.bincount(group)[:, None] / len(v)
-    deviation = (sums / len(v) - share * v.mean()) * C  # (clusters, inputs), mean zero; equal sizes: cluster mean - mean
+    deviation = (
+        sums / len(v) - share * v.mean()
+    ) * C  # (clusters, inputs), mean zero; equal sizes: cluster mean - mean
     rows, columns = deviation.mean(1), deviation.mean(0)
     var_rows = _mean_square(rows, C - 1) / C
     var_columns = _mean_square(columns, n - 1) / n
