@@ -2,10 +2,7 @@ r"""Bregman divergences, for NumPy and torch arrays alike.
 
 For a strictly convex, differentiable generator phi with dual coordinates z = grad phi(f):
 
-    D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>
-
-Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences"; Gupta, Smith, Adlam and
-Mariet (TMLR 2022, arXiv 2206.10566).
+    D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>        (Bregman 1967)
 
 What the design meets:
 - A *prediction* comes in the coordinates in which a model gives it: logits for `KL` (any constant may be added),
@@ -106,11 +103,11 @@ class Generator:
 
     def dual(self, f: Array) -> Array:
         """Gradient map z = grad phi(f) (KL: logits, centred to mean zero over the classes that are not masked)."""
-        raise NotImplementedError
+        return f
 
     def from_dual(self, z: Array) -> Array:
         """Inverse gradient map (grad phi)^-1(z), as a prediction."""
-        raise NotImplementedError
+        return z
 
     def dual_mean(self, f: Array, axis: int = 0) -> Array:
         """E*f = (grad phi)^-1(E z) over `axis` (KL: the softmax of the mean logits), as a prediction."""
@@ -204,17 +201,15 @@ class _KL(Generator):
         return array_namespace(p).log(p)
 
     def dual(self, f):
-        xp, kept = array_namespace(f), _unmasked(array_namespace(f), f)
-        number = xp.sum(xp.astype(kept, f.dtype), axis=-1, keepdims=True)
-        return f - xp.sum(xp.where(kept, f, xp.zeros_like(f)), axis=-1, keepdims=True) / number
+        xp = array_namespace(f)
+        kept = _unmasked(xp, f)
+        total = xp.sum(xp.where(kept, f, xp.zeros_like(f)), axis=-1, keepdims=True)
+        return f - total / xp.sum(xp.astype(kept, f.dtype), axis=-1, keepdims=True)
 
     def _dual_step(self, xp, a, b):
         """a - b, which is 0 where both are masked, less its value at the most probable class of b."""
         step, top = a - b, b == xp.max(b, axis=-1, keepdims=True)
         return step - xp.max(xp.where(top, step, -xp.inf), axis=-1, keepdims=True)
-
-    def from_dual(self, z):
-        return z
 
     def primal_mean(self, f, axis=0):
         xp = array_namespace(f)
@@ -270,7 +265,8 @@ class _Logistic(Generator):
 
     name = "binary logistic"
 
-    def _two(self, x, other):  # (..., outputs) -> (..., outputs, 2)
+    def _two(self, x, other):
+        """(..., outputs, 2), classes 1 and 0 of each output."""
         return array_namespace(x).stack([x, other], axis=-1)
 
     def mean(self, f):
@@ -279,12 +275,6 @@ class _Logistic(Generator):
     def from_mean(self, y):
         p = self.truth(y, "y", interior=True)
         return array_namespace(p).log(p) - array_namespace(p).log1p(-p)
-
-    def dual(self, f):
-        return f
-
-    def from_dual(self, z):
-        return z
 
     def primal_mean(self, f, axis=0):
         two = KL.primal_mean(self._two(f, 0 * f), axis=axis if axis >= 0 else axis - 1)

@@ -49,15 +49,9 @@ class Decomposition:
 
 
 def decompose(
-    truth: Array,
-    predictions: Array,
-    generator: Generator = KL,
-    *,
-    slot: int = 2,
-    correction: str = "delta",
-    labels: Array = None,
-    clusters: Array = None,
-) -> Decomposition:
+    truth: Array, predictions: Array, generator: Generator = KL, *,
+    slot: int = 2, correction: str = "delta", labels: Array = None, clusters: Array = None,
+) -> Decomposition:  # fmt: skip
     r"""Bias-variance decomposition of the risk of an ensemble of trained models.
 
     With fhat the (dual) mean of K models, bhat = D(y, fhat), vhat = mean_k D(fhat, f_k): bhat + vhat = mean_k D(y, f_k)
@@ -79,12 +73,10 @@ def decompose(
     <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
     Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections: chapter "The decomposition".
 
-    >>> print(decompose([[0.0], [1.0]], [[[1.0], [1.0]], [[3.0], [2.0]]], SQUARED, correction="none"))
-        total  3.7500 [-9.4561, 16.9561]
-        noise  0.0000 [0.0000, 0.0000]
-         bias  3.1250 [-6.0190, 12.2690]
-     variance  0.6250 [-4.1397, 5.3897]
-        cross  0.0000 [0.0000, 0.0000]
+    >>> from w2s_lib import SQUARED
+    >>> parts = decompose([[0.0], [1.0]], [[[1.0], [1.0]], [[3.0], [2.0]]], SQUARED, correction="none")
+    >>> parts.total.value, parts.bias.value, parts.variance.value
+    (2.75, 2.125, 0.625)
     """
     f = generator.prediction(predictions, "predictions")
     require(f.ndim == 3, "predictions", f"need shape (models, inputs, outputs), got {tuple(f.shape)}")
