@@ -6,7 +6,6 @@ import torch
 
 from w2s_lib import KL
 from w2s_lib._checks import check_labels
-from w2s_lib.calibration import fit_temperature
 from w2s_lib.losses import (
     CE,
     KL_FORWARD,
@@ -15,6 +14,7 @@ from w2s_lib.losses import (
     SQUARED_LOSS,
     AuxiliaryConfidence,
     ConfidenceSwitch,
+    Mixture,
     PerModel,
     ReverseFamily,
     linear_warmup,
@@ -153,36 +153,45 @@ def test_confidence_switch_takes_each_loss_where_it_should():
     assert torch.all(by_share.sum(-1) == 30)  # three quarters of 40
 
 
+def student_label(z):
+    return AuxiliaryConfidence().student_label(z.log_softmax(-1), -1, torch.ones(z.shape[:-1], dtype=torch.bool))
+
+
 def test_own_labels_keep_their_shares():
     z, _ = draw(classes=2, examples=41)
-    positive = AuxiliaryConfidence().own_label(z.log_softmax(-1))[..., 1]
     odds = z[..., 1] - z[..., 0]
-    torch.testing.assert_close(positive, (odds > odds.median(-1, keepdim=True).values).double())
+    above = odds > odds.median(-1, keepdim=True).values
+    torch.testing.assert_close(student_label(z)[..., 1], above.double())
     z, q = draw(examples=4000, models=1)
-    shares = AuxiliaryConfidence(prior=(0.4, 0.3, 0.2, 0.1)).own_label(z.log_softmax(-1)).mean((0, 1))
-    torch.testing.assert_close(shares, torch.tensor([0.4, 0.3, 0.2, 0.1]).double(), atol=0.06, rtol=0)
+    shares = student_label(z + torch.tensor([1.0, 0.0, -1.0, 0.0])).mean((0, 1))
+    torch.testing.assert_close(shares, torch.full((4,), 0.25).double(), atol=0.06, rtol=0)
     torch.testing.assert_close(AuxiliaryConfidence(0.0)(z, q), CE(z, q))
 
 
-@pytest.mark.parametrize("axis", [-1, -2])
-def test_temperature_is_the_least_of_a_fine_grid(axis):
-    z, q = draw(models=4, examples=60)
-    z = z * torch.tensor([0.2, 1.0, 3.0, 20.0])[:, None, None]
-    T = fit_temperature(*(x.movedim(-1, axis) for x in (z, q)), axis)
-    grid = torch.exp(torch.linspace(-4.6, 4.6, 20001, dtype=torch.float64))
-    for m in range(4):
-        risk = CE(z[m] / grid[:, None, None], q[m].expand(len(grid), -1, -1)).mean(-1)
-        assert CE(z[m] / T[m], q[m]).mean() <= risk.min() + 1e-12
+def test_copies_of_an_input_have_the_same_label():
+    """At the median, which three copies share, the classes tie: the first one wins, with one logit as with two."""
+    z = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    expected = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(student_label(z)[:, 1], expected)
+    loss, q = AuxiliaryConfidence(1.0), torch.full((1, 2, 5), 0.5, dtype=torch.float64)
+    gradient = loss.one_logit_gradient(z.mT[None, 1:], loss.prepare(q, -2))
+    torch.testing.assert_close(gradient[0, 0], z[:, 1].sigmoid() - expected)
 
 
-def test_temperature_known_exactly_and_at_the_ends():
+def test_class_labels_are_one_hot_labels():
     z, _ = draw()
-    for known in (0.25, 1.0, 5.0):
-        torch.testing.assert_close(fit_temperature(z, (z / known).softmax(-1)), torch.full((3,), known).double())
-    hard = (z == z.amax(-1, keepdim=True)).double()  # separable: the colder the better
-    torch.testing.assert_close(fit_temperature(z, hard), torch.full((3,), 0.01).double(), rtol=1e-3, atol=0)
-    torch.testing.assert_close(fit_temperature(-z, hard), torch.full((3,), 100.0).double(), rtol=1e-3, atol=0)
-    assert fit_temperature(z.float(), z.float().softmax(-1)).dtype == torch.float64
+    y = torch.arange(120).reshape(3, 40) % 4
+    hard = torch.eye(4, dtype=torch.float64)[y]
+    for loss in (CE, KL_FORWARD, symmetric_loss(clamp=1e-3), AuxiliaryConfidence()):
+        torch.testing.assert_close(loss(z, y), loss(z, hard))
+        torch.testing.assert_close(loss.gradient(z.mT, y, axis=-2), loss.gradient(z, hard).mT)
+
+
+def test_what_is_taken_unless_told():
+    assert (AuxiliaryConfidence().alpha, AuxiliaryConfidence().warmup) == (0.5, 0)
+    assert (symmetric_loss().a, symmetric_loss().b, symmetric_loss().second) == (1.0, 1.0, RCE)
+    assert ReverseFamily(lam=0.0, clamp=0.0, smoothing=0.0) == RCE and KL_REVERSE.lam == 1.0
+    assert ConfidenceSwitch(0.5) == ConfidenceSwitch(0.5, quantile=False, reverse=RCE)
 
 
 def test_hard_labels_make_rce_an_absolute_error_and_clamp_and_smoothing_its_scale():
@@ -196,6 +205,11 @@ def test_hard_labels_make_rce_an_absolute_error_and_clamp_and_smoothing_its_scal
     torch.testing.assert_close(ReverseFamily(smoothing=s)(z, label), expected)
     same = ReverseFamily(clamp=(s / 5) / own)
     torch.testing.assert_close(same.gradient(z, label), ReverseFamily(smoothing=s).gradient(z, label))
+
+
+def test_labels_smoothed_to_nothing_cost_the_same_whatever_the_prediction():
+    z, q = draw(classes=5)
+    torch.testing.assert_close(ReverseFamily(smoothing=1.0)(z, q), torch.full((3, 40), np.log(5)).double())
 
 
 def test_warmup_ramps_without_a_jump():
@@ -215,16 +229,13 @@ def test_warmup_ramps_without_a_jump():
         (lambda z, q: ReverseFamily(smoothing=2), "smoothing: "),
         (lambda z, q: ConfidenceSwitch(2), "c: "),
         (lambda z, q: AuxiliaryConfidence(2), "alpha: "),
-        (lambda z, q: AuxiliaryConfidence(prior=(0.5, 0.6)), "prior: must be shares"),
-        (lambda z, q: AuxiliaryConfidence(prior=(0.5, 0.5))(z, q), "prior: needs 4 shares"),
+        (lambda z, q: AuxiliaryConfidence(warmup=-1), "warmup: "),
+        (lambda z, q: Mixture(CE, SQUARED_LOSS), "second: must be a loss of probabilities"),
+        (lambda z, q: CE(z, torch.full((3, 40), 4)), "q: class labels must lie in"),
         (lambda z, q: check_labels(2 * q), "q: does not sum to one"),
         (lambda z, q: check_labels(-q), "q: holds negative"),
         (lambda z, q: check_labels(q / 0), "q: holds NaN"),
         (lambda z, q: linear_warmup(-1, 5, 1), "step: "),
-        (lambda z, q: fit_temperature(z, 2 * q), "q: does not sum to one"),
-        (lambda z, q: fit_temperature(z, q[..., :3]), "q: shape"),
-        (lambda z, q: fit_temperature(z[0, 0], q[0, 0]), "z: needs an axis"),
-        (lambda z, q: fit_temperature(0 * z + 1, q), "z: is the same"),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -239,7 +250,6 @@ ONE_LOGIT = {
     "SL": symmetric_loss(0.7, 0.2, clamp=1e-3),
     "CACE": ConfidenceSwitch(0.4, quantile=True, reverse=ReverseFamily(clamp=1e-3)),
     "AUX": AuxiliaryConfidence(0.5, warmup=10),
-    "AUX, prior": AuxiliaryConfidence(0.5, prior=(0.3, 0.7)),
     "one a model": PerModel((CE, AuxiliaryConfidence(0.5)), (1, 2)),
 }
 

@@ -8,9 +8,9 @@ from w2s_lib.experiments import protocol
 from w2s_lib.selection import one_standard_error, recommend
 
 rng = np.random.default_rng(0)
-HERS = 2 * rng.normal(size=(80, 3))
-Q = np.exp(HERS) / np.exp(HERS).sum(-1, keepdims=True)
-Z = (HERS + np.arange(1, 6)[:, None, None] * rng.normal(size=(5, 80, 3))) * np.linspace(3, 0.5, 5)[:, None, None]
+TEACHER = 2 * rng.normal(size=(80, 3))
+Q = np.exp(TEACHER) / np.exp(TEACHER).sum(-1, keepdims=True)
+Z = (TEACHER + np.arange(1, 6)[:, None, None] * rng.normal(size=(5, 80, 3))) * np.linspace(3, 0.5, 5)[:, None, None]
 Y = rng.integers(0, 3, 80)
 
 
@@ -46,6 +46,16 @@ def test_the_rules_are_those_of_the_protocol():
     assert picked["few_20"].item() == few.index and few.labels == 20
     np.testing.assert_allclose(few.true_loss, out["true_ce_20"][0, :, 0])
     assert recommend(Q, Z, Y).labels == 80
+
+
+def test_labels_as_classes_or_one_hot_and_a_single_true_label():
+    few = recommend(Q, Z, Y[:7], np.arange(7))
+    np.testing.assert_array_equal(recommend(Q, Z, np.eye(3)[Y[:7]], np.arange(7)).true_loss, few.true_loss)
+    hard = Q.argmax(-1)
+    np.testing.assert_array_equal(recommend(hard, Z).weak_loss, recommend(np.eye(3)[hard], Z).weak_loss)
+    single = recommend(Q, Z, [2], [5])
+    assert single.labels == 1 and single.index == int(np.flatnonzero(single.true_loss == single.true_loss.min())[-1])
+    assert recommend(torch.tensor(Q), torch.tensor(Z), torch.tensor(Y)).index == recommend(Q, Z, Y).index
 
 
 def test_neither_scale_nor_shift_of_logits_matters():

@@ -1,13 +1,8 @@
-r"""Bregman divergences and their bias-variance decomposition, for NumPy and torch arrays alike.
+r"""Bregman divergences, for NumPy and torch arrays alike.
 
 For a strictly convex, differentiable generator phi with dual coordinates z = grad phi(f):
 
-    D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>
-    E D(Y, f) = E D(Y, EY) + D(EY, E*f) + E D(E*f, f)     noise + bias + variance, E*f = (grad phi)^-1(E z)
-    E D(f, g) = D(Ef, g) + E D(f, Ef)                     prediction in slot 1: the primal mean
-
-Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences"; Gupta, Smith, Adlam and
-Mariet (TMLR 2022, arXiv 2206.10566).
+    D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>        (Bregman 1967)
 
 What the design meets:
 - A *prediction* comes in the coordinates in which a model gives it: logits for `KL` (any constant may be added),
@@ -16,7 +11,9 @@ What the design meets:
 - The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
 - As a -> b a divergence keeps its relative precision: the logarithmic ones are sums of p (e^d - 1 - d), d = log(q/p),
   a function that is evaluated without cancellation.
-- Input outside the domain raises a ValueError that names the argument and the remedy.
+- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class.
+- Input outside the domain raises a ValueError that names the argument and the remedy; so does a mask of -inf where a
+  label or the other prediction needs the class, as the divergence is infinite.
 """
 
 from __future__ import annotations
@@ -26,15 +23,27 @@ from math import factorial
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import as_arrays, common_namespace, require, to_numpy
+from ._checks import SUM_TOLERANCE, Array, as_arrays, as_real, check_labels, common_namespace, require, to_numpy
+
+MASK = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
 
-def _softmax(xp, f):
+def log_softmax(logits: Array, axis: int = -1) -> Array:
+    """log p of p = softmax(logits) over `axis`."""
+    return _softmax(array_namespace(logits), logits, axis)[1]
+
+
+def _softmax(xp, f, axis=-1):
     """(p, log p). The maximum is taken off first: f - logsumexp(f) would carry the rounding of f into every one."""
-    f = f - xp.max(f, axis=-1, keepdims=True)
+    f = f - xp.max(f, axis=axis, keepdims=True)
     weight = xp.exp(f)
-    total = xp.sum(weight, axis=-1, keepdims=True)
+    total = xp.sum(weight, axis=axis, keepdims=True)
     return weight / total, f - xp.log(total)
+
+
+def _unmasked(xp, f):
+    """Where a class may have a probability above 0: logits that are not more than 3e4 below the largest."""
+    return f > xp.max(f, axis=-1, keepdims=True) - 3e4
 
 
 def _log_ratio(xp, a, b):
@@ -60,57 +69,74 @@ def _relative_entropy(xp, p, q, d):
 class Generator:
     """A convex generator phi and the maps it defines.
 
-    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...).
+    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...). Class labels are
+    one-hot rows here: (inputs,) numbers might as well be one vector of probabilities. `ledger` and its like take both.
     Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 
     name = ""
+    classes = False  # whether the outputs are the probabilities of classes
 
-    def divergence(self, a, b):
-        """D(a, b) between two predictions."""
-        return self._divergence(*self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b"))
+    def divergence(self, a: Array, b: Array) -> Array:
+        """D(a, b) between two predictions.
 
-    def loss(self, y, f):
+        >>> KL.divergence([0.0, 0.0], [1.0, 0.0]).round(4)  # of two vectors of logits
+        np.float64(0.1201)
+        """
+        xp, a, b = self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b")
+        self._check_masks(a, b, "b")
+        return self._divergence(xp, a, b)
+
+    def loss(self, y: Array, f: Array) -> Array:
         """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
-        return self._loss(*self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f"))
+        xp, y, f = self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f")
+        self._check_masks(y, f, "f", truth=True)
+        return self._loss(xp, y, f)
 
-    def mean(self, f):
+    def mean(self, f: Array) -> Array:
         """Mean coordinates of a prediction (KL: the softmax of its logits)."""
         return f
 
-    def from_mean(self, y):
+    def from_mean(self, y: Array) -> Array:
         """The prediction with mean y, which must be interior (KL: log y)."""
         return self.truth(y, "y", interior=True)
 
-    def dual(self, f):
-        """Gradient map z = grad phi(f) (KL: logits, centred to mean zero)."""
-        raise NotImplementedError
+    def dual(self, f: Array) -> Array:
+        """Gradient map z = grad phi(f) (KL: logits, centred to mean zero over the classes that are not masked)."""
+        return f
 
-    def from_dual(self, z):
+    def from_dual(self, z: Array) -> Array:
         """Inverse gradient map (grad phi)^-1(z), as a prediction."""
-        raise NotImplementedError
+        return z
 
-    def dual_mean(self, f, axis=0):
+    def dual_mean(self, f: Array, axis: int = 0) -> Array:
         """E*f = (grad phi)^-1(E z) over `axis` (KL: the softmax of the mean logits), as a prediction."""
         z = self.dual(f)
         return self.from_dual(array_namespace(z).mean(z, axis=axis))
 
-    def primal_mean(self, f, axis=0):
+    def primal_mean(self, f: Array, axis: int = 0) -> Array:
         """Ef over `axis` (KL: the mean of the probabilities), as a prediction."""
         p = self.mean(f)
         return self.from_mean(array_namespace(p).mean(p, axis=axis))
 
-    def curvature(self, f, v, slot=2):
+    def curvature(self, f: Array, v: Array, slot: int = 2) -> Array:
         """v'Hv at f with H = Hess phi*(z) (slot 2) or Hess phi(f) (slot 1), shape (...)."""
         raise NotImplementedError
 
-    def prediction(self, f, name="f"):
+    def prediction(self, f: Array, name: str = "f") -> Array:
         """`f` as a floating array inside the domain, or ValueError."""
         return as_arrays(**{name: f})[1]
 
-    def truth(self, y, name="y", interior=False):
+    def truth(self, y: Array, name: str = "y", interior: bool = False) -> Array:
         """`y` as a floating array inside the domain, in its interior if asked, or ValueError."""
         return as_arrays(**{name: y})[1]
+
+    def _check_masks(self, a, f, name, truth=False):
+        """ValueError if f masks a class by -inf that the prediction, or truth, a needs; KL alone has such classes."""
+
+    def _dual_step(self, xp, a, b):
+        """dual(a) - dual(b); KL: up to a constant, which no product with a difference of means sees."""
+        return self.dual(a) - self.dual(b)
 
     def _loss(self, xp, y, f):
         return self._divergence(xp, y, f)
@@ -125,7 +151,7 @@ class Generator:
         require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)
         return xp, a, b
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<generator {self.name}>"
 
 
@@ -144,9 +170,8 @@ class _Quadratic(Generator):
     def _times(self, matrix, v):
         if matrix is None:
             return v
-        require(
-            v.shape[-1] == len(matrix), "matrix", f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}"
-        )
+        outputs = f"is for {len(matrix)} outputs, the predictions have {v.shape[-1]}"
+        require(v.shape[-1] == len(matrix), "matrix", outputs)
         return v @ array_namespace(v).asarray(matrix, dtype=v.dtype, device=device(v))
 
     def dual(self, f):
@@ -165,8 +190,8 @@ class _Quadratic(Generator):
 class _KL(Generator):
     """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. A one-hot y: D(y, f) is cross-entropy."""
 
-    name = "KL"
-    tolerance = 1e-4  # how far from one a probability vector may sum; within it, vectors are rescaled
+    name, classes = "KL", True
+    tolerance = SUM_TOLERANCE  # how far from one a probability vector may sum; within it, vectors are rescaled
 
     def mean(self, f):
         return _softmax(array_namespace(f), f)[0]
@@ -176,10 +201,15 @@ class _KL(Generator):
         return array_namespace(p).log(p)
 
     def dual(self, f):
-        return f - array_namespace(f).mean(f, axis=-1, keepdims=True)
+        xp = array_namespace(f)
+        kept = _unmasked(xp, f)
+        total = xp.sum(xp.where(kept, f, xp.zeros_like(f)), axis=-1, keepdims=True)
+        return f - total / xp.sum(xp.astype(kept, f.dtype), axis=-1, keepdims=True)
 
-    def from_dual(self, z):
-        return z
+    def _dual_step(self, xp, a, b):
+        """a - b, which is 0 where both are masked, less its value at the most probable class of b."""
+        step, top = a - b, b == xp.max(b, axis=-1, keepdims=True)
+        return step - xp.max(xp.where(top, step, -xp.inf), axis=-1, keepdims=True)
 
     def primal_mean(self, f, axis=0):
         xp = array_namespace(f)
@@ -202,20 +232,32 @@ class _KL(Generator):
     def curvature(self, f, v, slot=2):
         xp, p = array_namespace(f, v), self.mean(f)
         if slot == 1:
-            return xp.sum(v * v / p, axis=-1)
+            return xp.sum(v * v / xp.where(p > 0, p, 1 + p), axis=-1)
         return xp.sum(p * (v - xp.sum(p * v, axis=-1, keepdims=True)) ** 2, axis=-1)
+
+    def prediction(self, f, name="f"):
+        xp, f = as_real(**{name: f})
+        require(xp.all(f < xp.inf), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+        if xp.any(f < MASK):
+            f = xp.clip(f, MASK, None)
+            require(xp.all(xp.max(f, axis=-1) > MASK / 2), name, "masks all classes of a row; leave one")
+        return f
 
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
-        require(xp.all(y >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
-        total = xp.sum(y, axis=-1, keepdims=True)
-        sums = "probabilities do not sum to one over the last axis; normalise them (softmax, if these are logits)"
-        require(xp.all(xp.abs(total - 1) <= self.tolerance), name, sums)
+        check_labels(y, name=name)
         inside = (
             "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
         )
         require(not interior or xp.all(y > 0), name, inside)
-        return y / total
+        return y / xp.sum(y, axis=-1, keepdims=True)
+
+    def _check_masks(self, a, f, name, truth=False):
+        xp, masked = array_namespace(f), f < MASK / 2
+        if xp.any(masked):
+            needed = a > 0 if truth else _unmasked(xp, a)
+            infinite = "a logit of -inf where a label or the other prediction needs the class: an infinite divergence; "
+            require(not xp.any(needed & masked), name, infinite + "mask the class everywhere, or clip logits")
 
 
 class _Logistic(Generator):
@@ -223,7 +265,8 @@ class _Logistic(Generator):
 
     name = "binary logistic"
 
-    def _two(self, x, other):  # (..., outputs) -> (..., outputs, 2)
+    def _two(self, x, other):
+        """(..., outputs, 2), classes 1 and 0 of each output."""
         return array_namespace(x).stack([x, other], axis=-1)
 
     def mean(self, f):
@@ -232,12 +275,6 @@ class _Logistic(Generator):
     def from_mean(self, y):
         p = self.truth(y, "y", interior=True)
         return array_namespace(p).log(p) - array_namespace(p).log1p(-p)
-
-    def dual(self, f):
-        return f
-
-    def from_dual(self, z):
-        return z
 
     def primal_mean(self, f, axis=0):
         two = KL.primal_mean(self._two(f, 0 * f), axis=axis if axis >= 0 else axis - 1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from ._checks import require, to_numpy
+from ._checks import Array, require, to_numpy
 
 
 @dataclass(frozen=True)
@@ -32,47 +32,52 @@ class Estimate:
     clusters: int  # how many independent groups of them: 1 means that the interval is conditional on these models
     inputs: int
 
-    def interval(self, level=0.95):
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
         """(low, high), Student's t with `df` degrees of freedom."""
         half = stdtrit(self.df, 0.5 + level / 2) * self.se
         return float(self.value - half), float(self.value + half)
 
-    def __str__(self):
+    def __str__(self) -> str:
         low, high = self.interval()
         return f"{self.value:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def crossed_mean(values, clusters=None, value=None):
+def crossed_mean(values: Array, clusters: Array = None, value: float | None = None) -> Estimate:
     """Estimate of the mean of `values`, shape (models, inputs), both axes taken as random samples.
 
     clusters : (models,) labels; models with equal labels share luck. None: every model for itself.
     value    : report this number instead of the mean; for estimators of which `values` are the influence values.
     One cluster: the standard error is over inputs alone, conditional on the models; one input: over models alone.
+
+    >>> print(crossed_mean([[0.0, 1.0, 2.0], [1.0, 2.0, 4.0], [2.0, 3.0, 4.0]]))
+    2.1111 [-0.3756, 4.5978]
     """
     v = to_numpy(values)
     require(v.ndim == 2 and v.size, "values", f"need shape (models, inputs), got {v.shape}")
     labels = np.arange(len(v)) if clusters is None else np.asarray(clusters).ravel()
     require(len(labels) == len(v), "clusters", f"need one label per model: {len(v)}, got {len(labels)}")
-    order, group = np.unique(labels, return_inverse=True)
-    C, n = len(order), v.shape[1]
-    r = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])
-    weight = np.bincount(group)[:, None] / len(v)  # a cluster's share of the models
-    r = (r / len(v) - weight * v.mean()) * C  # (clusters, inputs), mean zero; equal clusters: cluster mean - mean
-    rows, columns = r.mean(1), r.mean(0)
-    var_rows = (rows**2).sum() / (C - 1) / C if C > 1 else 0.0
-    var_columns = (columns**2).sum() / (n - 1) / n if n > 1 else 0.0
-    var = var_rows + var_columns
-    if C > 1 and n > 1:
-        both = ((r - rows[:, None] - columns) ** 2).sum() / ((C - 1) * (n - 1)) / (C * n)
-        var = max(var - both, both)
-    if C == 1 and n == 1:
-        var = np.nan
-    df_terms = (var_rows**2 / (C - 1) if C > 1 else 0.0) + (var_columns**2 / (n - 1) if n > 1 else 0.0)
-    df = (var_rows + var_columns) ** 2 / df_terms if df_terms > 0 else np.inf
-    return Estimate(float(v.mean() if value is None else value), float(np.sqrt(var)), float(df), len(v), C, n)
+    names, group = np.unique(labels, return_inverse=True)
+    C, n = len(names), v.shape[1]
+    sums = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])  # over a cluster's models
+    share = np.bincount(group)[:, None] / len(v)
+    deviation = (
+        sums / len(v) - share * v.mean()
+    ) * C  # (clusters, inputs), mean zero; equal sizes: cluster mean - mean
+    rows, columns = deviation.mean(1), deviation.mean(0)
+    var_rows = _mean_square(rows, C - 1) / C
+    var_columns = _mean_square(columns, n - 1) / n
+    interaction = _mean_square(deviation - rows[:, None] - columns, (C - 1) * (n - 1)) / (C * n)
+    variance = max(var_rows + var_columns - interaction, interaction) if C * n > 1 else np.nan
+    shrunk = sum(part**2 / free for part, free in ((var_rows, C - 1), (var_columns, n - 1)) if free)
+    df = (var_rows + var_columns) ** 2 / shrunk if shrunk > 0 else np.inf
+    return Estimate(float(v.mean() if value is None else value), float(np.sqrt(variance)), float(df), len(v), C, n)
 
 
-def crossed_ratio(numerator, denominator, clusters=None):
+def _mean_square(x, df):
+    return (x**2).sum() / df if df else 0.0
+
+
+def crossed_ratio(numerator: Array, denominator: Array, clusters: Array = None) -> Estimate:
     """Estimate of mean(numerator) / mean(denominator), both (models, inputs), by linearisation (delta method)."""
     a, b = to_numpy(numerator), to_numpy(denominator)
     require(a.shape == b.shape, "denominator", f"shape {b.shape} must equal the numerator's {a.shape}")
@@ -81,14 +86,14 @@ def crossed_ratio(numerator, denominator, clusters=None):
     return crossed_mean((a - ratio * b) / b.mean(), clusters, value=ratio)
 
 
-def sign(estimate, comparisons=1):
+def sign(estimate: Estimate, comparisons: int = 1) -> int:
     """+1 or -1 if the 95% interval, by Bonferroni for so many comparisons, lies above or below zero, else 0."""
     require(comparisons >= 1, "comparisons", "must be at least 1")
     low, high = estimate.interval(1 - 0.05 / comparisons)
     return int(low > 0) - int(high < 0)
 
 
-def nested_components(values):
+def nested_components(values: Array) -> np.ndarray:
     """Variance components of a nested design, (3, ...): of `values` (a, b, c, ...), c draws in each of b draws in each
     of a draws, at least two each.
 

@@ -3,10 +3,9 @@ r"""Losses of a student p = softmax(z) on a teacher's probabilities q: per examp
 Each loss is a frozen dataclass of its settings. Called, `loss(z, q)` gives one number an example; `loss.gradient(z, q)`
 is its derivative in z in closed form, which is what the training core uses. `axis` is the axis of the classes: -1 for
 (..., examples, classes), -2 for the core's class-first layout (..., classes, examples); the examples are on the other
-of the last two axes.
+of the last two axes. q may also be class labels, without the axis of the classes.
 In a loop over steps, `labels = loss.prepare(q, axis)` is done once: it takes the logarithms and quantiles of q, and
-`loss.step_gradient(z, labels, axis, step)` is then all that a step costs. `check_labels` says whether q is a
-distribution; `train` checks that itself.
+`loss.step_gradient(z, labels, axis, step)` is then all that a step costs. `train` checks that q is a distribution.
 
     CE    -sum_k q_k log p_k            dCE/dz_k = p_k - q_k
     RCE   -sum_k p_k log q_k            dRCE/dz_k = p_k (-log q_k - RCE)
@@ -23,9 +22,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ._checks import require
+from ._checks import one_hot, require
 from .calibration import entropy
+
+Labels = tuple[Tensor, ...]  # what `prepare` returns
+Step = int | Tensor | None  # a number, or a counter that lives on the device
 
 
 def _quantile(x, level, used):
@@ -45,39 +48,40 @@ class Loss:
 
     parts = 1  # number of tensors that `prepare` returns
 
-    def __call__(self, z, q, axis=-1):
+    def __call__(self, z: Tensor, q: Tensor, axis: int = -1) -> Tensor:
         """Loss of each example."""
-        self._check(z, q, axis)
-        return self.step_value(z, self.prepare(q, axis), axis)
+        return self.step_value(z, self.prepare(self._targets(z, q, axis), axis), axis)
 
-    def gradient(self, z, q, axis=-1):
+    def gradient(self, z: Tensor, q: Tensor, axis: int = -1) -> Tensor:
         """d loss / d z, of the shape of z; for an example with weight w multiply by w."""
-        self._check(z, q, axis)
-        return self.step_gradient(z, self.prepare(q, axis), axis)
+        return self.step_gradient(z, self.prepare(self._targets(z, q, axis), axis), axis)
 
-    def prepare(self, q, axis=-1, used=None):
+    def prepare(self, q: Tensor, axis: int = -1, used: Tensor | None = None) -> tuple[Tensor, ...]:
         """Whatever of the labels does not change from step to step: tensors with the examples on the axis of q's.
 
         used : (..., examples), False where an example does not count (for the losses that take quantiles)
         """
         return (q,)
 
-    def step_value(self, z, labels, axis):
+    def step_value(self, z: Tensor, labels: Labels, axis: int) -> Tensor:
         """The loss of each example from prepared labels."""
         return self._value(z.log_softmax(axis), labels, axis)
 
-    def step_gradient(self, z, labels, axis, step=None):
+    def step_gradient(self, z: Tensor, labels: Labels, axis: int, step: Step = None) -> Tensor:
         """The gradient from prepared labels; `step` is for losses with a warm-up, None stands for its end."""
         return self._gradient(z.log_softmax(axis), labels, axis, step)
 
-    def one_logit_gradient(self, z, labels, step=None):
+    def one_logit_gradient(self, z: Tensor, labels: Labels, step: Step = None) -> Tensor:
         """For two classes with the logits (0, z): d loss / d z, all of shape (..., 1, examples)."""
         return self.step_gradient(torch.cat([torch.zeros_like(z), z], -2), labels, -2, step)[..., 1:, :]
 
-    def _check(self, z, q, axis):
-        require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
+    def _targets(self, z, q, axis):
+        """q of the shape of z; class labels become one-hot."""
         require(axis in (-1, -2), "axis", "must be -1 (classes last) or -2 (class-first)")
         require(z.ndim >= -axis, "z", f"has no axis {axis}")
+        q = one_hot(q, z.shape[axis], "q", z).to(z.dtype).movedim(-1, axis) if q.ndim == z.ndim - 1 else q
+        require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
+        return q
 
     def _value(self, log_p, labels, axis):
         raise NotImplementedError
@@ -166,27 +170,20 @@ class Mixture(Loss):
     b: float = 1.0
 
     def __post_init__(self):
-        for name in ("first", "second"):
-            require(
-                not isinstance(getattr(self, name), Squared),
-                name,
-                "must be a loss of probabilities, not the squared one",
-            )
+        for name, loss in (("first", self.first), ("second", self.second)):
+            require(not isinstance(loss, Squared), name, "must be a loss of probabilities, not the squared one")
 
     def prepare(self, q, axis=-1, used=None):
-        """The labels of both."""
         return (*self.first.prepare(q, axis, used), *self.second.prepare(q, axis, used))
 
     @property
     def parts(self):
-        """Those of the two together."""
         return self.first.parts + self.second.parts
 
     def _value(self, log_p, labels, axis):
         k = self.first.parts
-        return self.a * self.first._value(log_p, labels[:k], axis) + self.b * self.second._value(
-            log_p, labels[k:], axis
-        )
+        first = self.first._value(log_p, labels[:k], axis)
+        return self.a * first + self.b * self.second._value(log_p, labels[k:], axis)
 
     def _gradient(self, log_p, labels, axis, step):
         k = self.first.parts
@@ -194,7 +191,6 @@ class Mixture(Loss):
         return self.a * first + self.b * self.second._gradient(log_p, labels[k:], axis, step)
 
     def one_logit_gradient(self, z, labels, step=None):
-        """The mixture of the two gradients."""
         k = self.first.parts
         first = self.first.one_logit_gradient(z, labels[:k], step)
         return self.a * first + self.b * self.second.one_logit_gradient(z, labels[k:], step)
@@ -204,8 +200,8 @@ class Mixture(Loss):
 class ConfidenceSwitch(Loss):
     """CACE: CE on examples where the teacher's confidence max_k q_k is at least c, RCE on the others.
 
-    c        : the threshold; if `quantile`, the share of least confident examples, among all that the model uses, that
-               get RCE
+    c        : the threshold, 1/2 + that of the paper's code, which for two classes asks whether |q - 1/2| >= c; if
+               `quantile`, the share of least confident examples, among all that the model uses, that get RCE
     reverse  : the RCE with its clamp or smoothing
     c = 0 is CE; to be chosen on held-out labels of the teacher, never on the truth.
     """
@@ -235,7 +231,6 @@ class ConfidenceSwitch(Loss):
         return torch.where(sure, *parts)
 
     def one_logit_gradient(self, z, labels, step=None):
-        """The gradient of the loss that rules at each example."""
         sure, q, cost = labels
         parts = CE.one_logit_gradient(z, (q,), step), self.reverse.one_logit_gradient(z, (cost,), step)
         return torch.where(sure, *parts)
@@ -243,26 +238,23 @@ class ConfidenceSwitch(Loss):
 
 @dataclass(frozen=True)
 class AuxiliaryConfidence(Loss):
-    """AUX = (1 - alpha) CE(p, q) + alpha CE(p, own hard label), the confidence loss of Burns et al. (2023).
+    """AUX = (1 - alpha) CE(p, q) + alpha CE(p, the student's hard label), the confidence loss of Burns et al. (2023).
 
-    The student's own label is argmax_k (s_k - t_k): s_k the log-odds of class k, t_k its (1 - prior_k) quantile over
-    the batch, so that each class keeps about its share. Two classes, equal priors: class 1 where its log-odds exceed
-    their median. The label is a constant for the gradient.
+    The student's label is argmax_k (s_k - t_k): s_k the log-odds of class k, t_k their (1 - 1/K) quantile over the
+    batch, so that each class keeps about an equal share (the paper's code takes the shares from the batch's labels).
+    Two classes: class 1 where its log-odds exceed their median. The label is a constant for the gradient. Where classes
+    tie, as at a threshold that an input and its copies share, the first one wins: copies have the same label.
 
     alpha  : in [0, 1]
-    prior  : share of each class in the labels, or None for equal shares
     warmup : in the core, alpha rises from 0 to its value over that many steps (`linear_warmup`)
     """
 
     alpha: float = 0.5
-    prior: tuple[float, ...] | None = None
     warmup: int = 0
     parts = 2
 
     def __post_init__(self):
         require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")
-        shares = self.prior is None or (min(self.prior) >= 0 and abs(sum(self.prior) - 1) < 1e-6)
-        require(shares, "prior", "must be shares >= 0 that sum to one")
         require(self.warmup >= 0, "warmup", "must be a number of steps >= 0")
 
     def prepare(self, q, axis=-1, used=None):
@@ -270,39 +262,32 @@ class AuxiliaryConfidence(Loss):
         used = torch.ones_like(q.select(axis, 0), dtype=torch.bool) if used is None else used
         return q, used.unsqueeze(axis)
 
-    def own_label(self, log_p, axis=-1, used=None):
-        """One-hot labels that the student gives himself, of the shape of log_p; `used` (..., examples)."""
-        used = torch.ones_like(log_p.select(axis, 0), dtype=torch.bool) if used is None else used
+    def student_label(self, log_p: Tensor, axis: int, used: Tensor) -> Tensor:
+        """One-hot labels that the student gives itself, of the shape of log_p; `used` (..., examples)."""
         log_p = log_p.movedim(axis, 0).detach()  # (classes, ..., examples)
-        K = len(log_p)
-        require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
-        shares = self.prior or (1 / K,) * K
         # log-odds s = log p - log(1 - p), with log(1 - p) = log(-expm1(log p)); p = 1 is taken as the next number below
         odds = log_p - torch.expm1(log_p.clamp(max=-torch.finfo(log_p.dtype).eps)).neg_().log_()
-        level = log_p.new_tensor([1 - share for share in shares]).view(K, *[1] * (log_p.ndim - 1))
-        above = odds - _quantile(odds, level, used)
-        own = above.argmax(0, keepdim=True)
-        return torch.zeros_like(log_p).scatter_(0, own, 1.0).movedim(0, axis)
+        above = odds - _quantile(odds, 1 - 1 / len(log_p), used)
+        return torch.zeros_like(log_p).scatter_(0, above.argmax(0, keepdim=True), 1.0).movedim(0, axis)
 
     def _alpha(self, step):
         return self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
 
     def _target(self, log_p, labels, axis, step):
         alpha, (q, used) = self._alpha(step), labels
-        return (1 - alpha) * q + alpha * self.own_label(log_p, axis, used.squeeze(axis))
-
-    def one_logit_gradient(self, z, labels, step=None):
-        """Two classes: the own label is class 1 where z exceeds its (1 - prior_1) quantile."""
-        alpha, (q, used) = self._alpha(step), labels
-        share = 0.5 if self.prior is None else self.prior[1]
-        own = (z > _quantile(z, 1 - share, used)).to(z.dtype)
-        return z.sigmoid() - (1 - alpha) * q[..., 1:, :] - alpha * own
+        return (1 - alpha) * q + alpha * self.student_label(log_p, axis, used.squeeze(axis))
 
     def _value(self, log_p, labels, axis):
         return -(self._target(log_p, labels, axis, None) * log_p).sum(axis)
 
     def _gradient(self, log_p, labels, axis, step):
         return log_p.exp() - self._target(log_p, labels, axis, step)
+
+    def one_logit_gradient(self, z, labels, step=None):
+        """Two classes: the student's label is class 1 where z exceeds its median."""
+        alpha, (q, used) = self._alpha(step), labels
+        label = (z > _quantile(z, 0.5, used)).to(z.dtype)
+        return z.sigmoid() - (1 - alpha) * q[..., 1:, :] - alpha * label
 
 
 @dataclass(frozen=True)
@@ -323,38 +308,32 @@ class PerModel(Loss):
 
     @property
     def parts(self):
-        """Those of all losses together."""
         return sum(loss.parts for loss in self.losses)
 
     def _blocks(self, models):
         """(loss, its models, its part of the labels), ..."""
-        total, m, k, found = sum(self.counts), 0, 0, []
+        total, m, k, blocks = sum(self.counts), 0, 0, []
         remedy = f"counts make {total}; train them as one chunk, with Compute(chunk={total})"
         require(models == total, "counts", f"the stack (or its chunk) has {models} models, {remedy}")
         for loss, count in zip(self.losses, self.counts):
-            found.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
+            blocks.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
             m, k = m + count, k + loss.parts
-        return found
+        return blocks
 
     def prepare(self, q, axis=-1, used=None):
-        """The labels of all losses, one behind the other."""
         q = q.expand(sum(self.counts), -1, -1) if len(q) == 1 else q
-        made = (
-            loss.prepare(q[rows], axis, None if used is None else used[rows]) for loss, rows, _ in self._blocks(len(q))
-        )
-        return tuple(label for labels in made for label in labels)
+        used = [used] * len(self.losses) if used is None else [used[rows] for _, rows, _ in self._blocks(len(q))]
+        parts = [loss.prepare(q[rows], axis, u) for (loss, rows, _), u in zip(self._blocks(len(q)), used)]
+        return tuple(label for labels in parts for label in labels)
 
     def step_value(self, z, labels, axis):
-        """Each model's own loss."""
         return torch.cat([loss.step_value(z[rows], labels[k], axis) for loss, rows, k in self._blocks(len(z))])
 
     def step_gradient(self, z, labels, axis, step=None):
-        """Each model's own gradient."""
         blocks = self._blocks(len(z))
         return torch.cat([loss.step_gradient(z[rows], labels[k], axis, step) for loss, rows, k in blocks])
 
     def one_logit_gradient(self, z, labels, step=None):
-        """Each model's own gradient, of one logit."""
         blocks = self._blocks(len(z))
         return torch.cat([loss.one_logit_gradient(z[rows], labels[k], step) for loss, rows, k in blocks])
 
@@ -364,15 +343,13 @@ class Squared(Loss):
     """sum_k (z_k - q_k)^2 for real outputs z and targets q (no softmax); gradient 2 (z - q)."""
 
     def step_value(self, z, labels, axis):
-        """sum_k (z_k - q_k)^2."""
         return ((z - labels[0]) ** 2).sum(axis)
 
     def step_gradient(self, z, labels, axis, step=None):
-        """2 (z - q)."""
         return 2 * (z - labels[0])
 
 
-def linear_warmup(step, steps, last):
+def linear_warmup(step: int | Tensor, steps: int, last: float) -> float | Tensor:
     """Weight at `step`: from 0 at step 0 linearly to `last` at step `steps`, and `last` from there on.
 
     It has no jump. (One seen elsewhere stays at a tenth of `last` and then jumps.)
@@ -388,6 +365,12 @@ RCE, KL_REVERSE = ReverseFamily(lam=0.0), ReverseFamily(lam=1.0)
 SQUARED_LOSS = Squared()
 
 
-def symmetric_loss(a=1.0, b=1.0, **reverse):
-    """SL = a CE + b RCE (Wang et al. 2019); `reverse` sets the clamp or the smoothing of RCE."""
+def symmetric_loss(a: float = 1.0, b: float = 1.0, **reverse: float) -> Mixture:
+    """SL = a CE + b RCE (Wang et al. 2019); `reverse` sets the clamp or the smoothing of RCE.
+
+    Both weights are 1 unless told: sources differ, (.1, 1) in the paper on weak-to-strong losses, (1, .1) in its code.
+
+    >>> symmetric_loss(clamp=1e-3)(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))  # -log p + (1 - p) log 1000
+    tensor([0.9504])
+    """
     return Mixture(CE, ReverseFamily(lam=0.0, **reverse), a, b)

@@ -1,34 +1,43 @@
-r"""How much to regularise a student of whom only his teacher's labels are known: the recipe, for your own logits.
+r"""How much to regularise a student of which only its teacher's labels are known: the recipe, for your own logits.
 
 Along a path of students, from the least regularised to the most, weak validation takes the least loss on held-out
-labels of the teacher; that loss measures the distance to her (`misfit`), so its choice tends to be regularised too
-little. `recommend` goes further: without a true label by the one-standard-error rule, with some by the loss on them.
-The chapter "The recipe" measures both, on three data sets, and says where they fail.
+labels of the teacher; that loss measures the distance to the teacher (`misfit`), so its choice tends to be regularised
+too little. `recommend` goes further: by the one-standard-error rule without a true label, by the loss on some true
+labels with them. The chapter "The recipe" measures both, on three data sets, and says where they fail.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from ._checks import as_arrays, check_labels, one_hot, require, to_numpy
+from ._checks import Array, as_arrays, as_targets, require, to_numpy
+from .bregman import KL, log_softmax
 from .calibration import fit_temperature
 
 
-def one_standard_error(losses):
+def one_standard_error(losses: Array) -> int:
     """The last point of a path whose mean loss is within one standard error of the least mean, an integer.
 
     losses : (points, examples), the points ordered from the least regularised to the most
     The standard error is that of the best point's mean over examples. It falls with their number, and what the rule
     adds to weak validation falls with it. Source: Breiman, Friedman, Olshen and Stone (1984), section 3.4.3.
     Raises ValueError for another shape, fewer than two examples, NaN or infinity.
+
+    >>> one_standard_error([[1, 3], [0, 2], [1.5, 2.2], [9, 9]])  # means 2, 1, 1.85, 9; the least one's error is 1
+    2
     """
     x = to_numpy(as_arrays(losses=losses)[1])
     require(x.ndim == 2 and len(x) and x.shape[1] > 1, "losses", f"need (points, examples >= 2), got {x.shape}")
-    mean, best = x.mean(1), x.mean(1).argmin()
-    return int(np.flatnonzero(mean <= mean[best] + x[best].std(ddof=1) / x.shape[1] ** 0.5)[-1])
+    return int(within_one_standard_error(x.mean(1), x.std(1, ddof=1) / x.shape[1] ** 0.5))
+
+
+def within_one_standard_error(means: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """The rule of `one_standard_error` from means (points, ...) and their standard errors: (...) indices."""
+    best = means.argmin(0)[None]
+    within = means <= np.take_along_axis(means + errors, best, 0)
+    return len(means) - 1 - within[::-1].argmax(0)
 
 
 @dataclass(frozen=True)
@@ -52,40 +61,45 @@ class Advice:
         )
 
 
-def recommend(weak_labels, z_path, truth=None, labelled=None):
+def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: Array = None) -> Advice:
     """Which student of a path to take, an `Advice`.
 
-    weak_labels : (inputs, classes) probabilities of the teacher for held-out inputs, on which nobody was trained
+    weak_labels : (inputs, classes) probabilities of the teacher, or (inputs,) class labels, for held-out inputs, on
+                  which nobody was trained
     z_path      : (points, inputs, classes) logits of the students there, from the least regularised to the most
-    truth       : (m,) integer true classes of some of these inputs, or None; a few dozen choose worse than none
+    truth       : (m,) or (m, classes) true labels of some of these inputs, or None; a few dozen choose worse than none
     labelled    : (m,) places of these inputs; None: truth has one class for each input
     Every student is given one temperature by the teacher's labels first. Without `truth` the choice is that of
     `one_standard_error`, with it the least cross-entropy on it, the most regularised of equals.
     Raises ValueError, naming the argument, for shapes that do not match, a path of one point, rows that are no
     distributions, labels that are no classes, places outside the inputs or named twice.
     """
-    q, z = (to_numpy(x) for x in as_arrays(weak_labels=weak_labels, z_path=z_path)[1:])
+    z = to_numpy(KL.prediction(z_path, "z_path"))
     require(z.ndim == 3 and len(z) > 1, "z_path", f"need shape (points >= 2, inputs, classes), got {z.shape}")
+    q = KL.truth(to_numpy(as_targets(weak_labels, z, "weak_labels")), "weak_labels")
     require(q.shape == z.shape[1:], "weak_labels", f"shape {q.shape} must be {z.shape[1:]}, that of one point's logits")
-    check_labels(torch.as_tensor(q), name="weak_labels")
-    each = np.broadcast_to(q, z.shape).copy()
-    temperatures = to_numpy(fit_temperature(torch.as_tensor(z), torch.as_tensor(each)))
-    z = z / temperatures[:, None, None]
-    log_p = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    temperatures = fit_temperature(z, q)
+    log_p = log_softmax(z / temperatures[:, None, None])
     losses = -(q * log_p).sum(-1)
-    weak = losses.mean(1)
-    best, index, true = int(weak.argmin()), one_standard_error(losses), None
-    se = float(losses[best].std(ddof=1) / losses.shape[1] ** 0.5)
+    weak, errors = losses.mean(1), losses.std(1, ddof=1) / len(q) ** 0.5
+    best, index = int(weak.argmin()), one_standard_error(losses)
+    advice = Advice(index, best, temperatures, weak, float(errors[best]), None, 0)
     if truth is None:
         require(labelled is None, "labelled", "names inputs whose true classes are not given; pass truth too")
-        return Advice(index, best, temperatures, weak, se, None, 0)
-    rows = np.arange(len(q)) if labelled is None else np.asarray(labelled)
-    fine = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
-    require(fine, "labelled", "must be a list of places, whole numbers")
-    require(rows.min() >= 0 and rows.max() < len(q), "labelled", f"places must lie in 0..{len(q) - 1}")
+        return advice
+    rows = _places(labelled, len(q))
+    y = KL.truth(to_numpy(as_targets(truth, z[:, rows], "truth")), "truth")
+    require(y.shape == (len(rows), z.shape[2]), "truth", f"has {len(y)} labels for {len(rows)} inputs")
+    true_loss = -(y * log_p[:, rows]).sum(-1).mean(1)
+    index = int(np.flatnonzero(true_loss <= true_loss.min())[-1])
+    return replace(advice, index=index, true_loss=true_loss, labels=len(rows))
+
+
+def _places(labelled, n):
+    """The places of the inputs with a true label, checked; None: all n."""
+    rows = np.arange(n) if labelled is None else np.asarray(labelled)
+    whole = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
+    require(whole, "labelled", "must be a list of places, whole numbers")
+    require(rows.min() >= 0 and rows.max() < n, "labelled", f"places must lie in 0..{n - 1}")
     require(len(np.unique(rows)) == len(rows), "labelled", "names an input twice")
-    y = one_hot(truth, z.shape[2], "truth")
-    require(len(y) == len(rows), "truth", f"has {len(y)} labels for {len(rows)} inputs")
-    true = -(y * log_p[:, rows]).sum(-1).mean(1)
-    index = int(np.flatnonzero(true <= true.min())[-1])
-    return Advice(index, best, temperatures, weak, se, true, len(rows))
+    return rows
