@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import array_api_compat
 import numpy as np
 import torch
+
+Array = Any  # a NumPy array or a torch tensor; where a function says so, a list too
 
 
 def require(condition, name, message):
@@ -21,10 +25,10 @@ def common_namespace(**arrays):
         raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
 
 
-def as_arrays(**named):
-    """(namespace, *arrays): real, finite floats of one array library, NumPy or torch; lists and integers are converted.
+def as_real(**named):
+    """(namespace, *arrays): real floats of one array library, NumPy or torch; lists and integers are converted.
 
-    Raises ValueError that names the argument for NaN or infinity, for complex or object data, for mixed libraries.
+    Raises ValueError that names the argument for complex or object data, and for mixed libraries.
     """
     arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
     for name, x in arrays.items():
@@ -33,9 +37,16 @@ def as_arrays(**named):
     for name, x in arrays.items():
         if not xp.isdtype(x.dtype, "real floating"):
             require(xp.isdtype(x.dtype, ("integral", "bool")), name, f"dtype {x.dtype} is not real numbers")
-            arrays[name] = x = xp.astype(x, xp.float64)
-        require(xp.all(xp.isfinite(x)), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+            arrays[name] = xp.astype(x, xp.float64)
     return xp, *arrays.values()
+
+
+def as_arrays(**named):
+    """`as_real`, and ValueError for NaN or infinity."""
+    xp, *arrays = as_real(**named)
+    for name, x in zip(named, arrays):
+        require(xp.all(xp.isfinite(x)), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+    return xp, *arrays
 
 
 def to_numpy(x):
@@ -44,20 +55,29 @@ def to_numpy(x):
     return np.asarray(x, dtype=np.float64)
 
 
-def one_hot(labels, classes, name="labels"):
-    """Integer class labels (n,), each in 0..classes-1, as a one-hot float64 array (n, classes)."""
+def one_hot(labels, classes, name="labels", like=None):
+    """Class labels (...), whole numbers in 0..classes-1, as one-hot float64 (..., classes); `like`: where that lies."""
     y = to_numpy(labels)
-    require(y.ndim == 1, name, f"need shape (inputs,), got {y.shape}")
     require(np.all(y == np.round(y)), name, "class labels must be whole numbers")
     require(np.all((y >= 0) & (y < classes)), name, f"class labels must lie in 0..{classes - 1}; recode them")
-    return np.eye(classes)[y.astype(int)]
+    y = np.eye(classes)[y.astype(int)]
+    return y if like is None else array_api_compat.array_namespace(like).asarray(y, device=array_api_compat.device(like))
+
+
+def as_targets(labels, logits, name):
+    """`labels` beside logits (..., inputs, classes); class labels, which lack the last axis, become one-hot."""
+    shape, wanted = np.shape(labels), tuple(logits.shape[-2:])
+    classes = len(shape) == 1 or (shape[-1:] == wanted[:1] and shape[-2:] != wanted)
+    return one_hot(labels, wanted[1], name, logits) if classes else labels
 
 
 def check_labels(q, axis=-1, name="q"):
     """Raise ValueError unless `q` holds probability vectors along `axis` (entries >= 0, sums within 1e-4 of one)."""
-    require(torch.isfinite(q).all(), name, "holds NaN or infinity")
-    require((q >= 0).all(), name, "holds negative numbers; pass probabilities (the softmax of the teacher's logits)")
-    require(((q.sum(axis) - 1).abs() < 1e-4).all(), name, f"does not sum to one over axis {axis}; normalise it")
+    xp = array_api_compat.array_namespace(q)
+    require(xp.all(xp.isfinite(q)), name, "holds NaN or infinity")
+    require(xp.all(q >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
+    sums = f"does not sum to one over axis {axis}; normalise it (softmax, if these are logits)"
+    require(xp.all(xp.abs(xp.sum(q, axis=axis) - 1) <= 1e-4), name, sums)
 
 
 def one_each(value, models, name):

@@ -14,6 +14,8 @@ What the design meets:
   log-odds for `LOGISTIC`, the value itself otherwise. A *truth* is a mean: a probability vector, a one-hot label, a
   target. So labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
 - The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
+- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class.
+  Where a mask of -inf makes a divergence infinite, because the other side needs the class, a ValueError says so.
 - As a -> b a divergence keeps its relative precision: the logarithmic ones are sums of p (e^d - 1 - d), d = log(q/p),
   a function that is evaluated without cancellation.
 - Input outside the domain raises a ValueError that names the argument and the remedy.
@@ -24,17 +26,29 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_array_api_obj
 
-from ._checks import as_arrays, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, as_real, check_labels, common_namespace, one_hot, require, to_numpy
+
+MASK = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
 
-def _softmax(xp, f):
+def log_softmax(logits: Array, axis: int = -1) -> Array:
+    """log p of p = softmax(logits) over `axis`."""
+    return _softmax(array_namespace(logits), logits, axis)[1]
+
+
+def _softmax(xp, f, axis=-1):
     """(p, log p). The maximum is taken off first: f - logsumexp(f) would carry the rounding of f into every one."""
-    f = f - xp.max(f, axis=-1, keepdims=True)
+    f = f - xp.max(f, axis=axis, keepdims=True)
     weight = xp.exp(f)
-    total = xp.sum(weight, axis=-1, keepdims=True)
+    total = xp.sum(weight, axis=axis, keepdims=True)
     return weight / total, f - xp.log(total)
+
+
+def _unmasked(xp, f):
+    """Where a class may have a probability above 0: logits that are not more than 3e4 below the largest."""
+    return f > xp.max(f, axis=-1, keepdims=True) - 3e4
 
 
 def _log_ratio(xp, a, b):
@@ -66,51 +80,72 @@ class Generator:
 
     name = ""
 
-    def divergence(self, a, b):
+    def divergence(self, a: Array, b: Array) -> Array:
         """D(a, b) between two predictions."""
-        return self._divergence(*self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b"))
+        xp, a, b = self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b")
+        self._check_masks(a, b, "b")
+        return self._divergence(xp, a, b)
 
-    def loss(self, y, f):
-        """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
-        return self._loss(*self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f"))
+    def loss(self, y: Array, f: Array) -> Array:
+        """D(y, f) of a truth y, which may be a one-hot label, and a prediction f.
 
-    def mean(self, f):
+        KL also takes class labels, an integer array in the shape of f without its last axis: the cross-entropy.
+
+        >>> KL.loss([0, 1], [[2.0, 0.0], [2.0, 0.0]]).round(4)
+        array([0.1269, 2.1269])
+        """
+        f = self.prediction(f, "f")
+        xp, y, f = self._pair(self.truth(self._one_hot(y, f), "y"), f, "y", "f")
+        self._check_masks(y, f, "f", truth=True)
+        return self._loss(xp, y, f)
+
+    def mean(self, f: Array) -> Array:
         """Mean coordinates of a prediction (KL: the softmax of its logits)."""
         return f
 
-    def from_mean(self, y):
+    def from_mean(self, y: Array) -> Array:
         """The prediction with mean y, which must be interior (KL: log y)."""
         return self.truth(y, "y", interior=True)
 
-    def dual(self, f):
-        """Gradient map z = grad phi(f) (KL: logits, centred to mean zero)."""
+    def dual(self, f: Array) -> Array:
+        """Gradient map z = grad phi(f) (KL: logits, centred to mean zero over the classes that are not masked)."""
         raise NotImplementedError
 
-    def from_dual(self, z):
+    def from_dual(self, z: Array) -> Array:
         """Inverse gradient map (grad phi)^-1(z), as a prediction."""
         raise NotImplementedError
 
-    def dual_mean(self, f, axis=0):
+    def dual_mean(self, f: Array, axis: int = 0) -> Array:
         """E*f = (grad phi)^-1(E z) over `axis` (KL: the softmax of the mean logits), as a prediction."""
         z = self.dual(f)
         return self.from_dual(array_namespace(z).mean(z, axis=axis))
 
-    def primal_mean(self, f, axis=0):
+    def primal_mean(self, f: Array, axis: int = 0) -> Array:
         """Ef over `axis` (KL: the mean of the probabilities), as a prediction."""
         p = self.mean(f)
         return self.from_mean(array_namespace(p).mean(p, axis=axis))
 
-    def curvature(self, f, v, slot=2):
+    def curvature(self, f: Array, v: Array, slot: int = 2) -> Array:
         """v'Hv at f with H = Hess phi*(z) (slot 2) or Hess phi(f) (slot 1), shape (...)."""
         raise NotImplementedError
 
-    def prediction(self, f, name="f"):
+    def prediction(self, f: Array, name: str = "f") -> Array:
         """`f` as a floating array inside the domain, or ValueError."""
         return as_arrays(**{name: f})[1]
 
-    def truth(self, y, name="y", interior=False):
+    def truth(self, y: Array, name: str = "y", interior: bool = False) -> Array:
         """`y` as a floating array inside the domain, in its interior if asked, or ValueError."""
         return as_arrays(**{name: y})[1]
+
+    def _dual_step(self, xp, a, b):
+        """dual(a) - dual(b); KL: up to a constant, which no product with a difference of means sees."""
+        return self.dual(a) - self.dual(b)
+
+    def _check_masks(self, a, f, name, truth=False):
+        """ValueError if f masks a class by -inf that the prediction, or truth, a needs; KL alone has such classes."""
+
+    def _one_hot(self, y, f):
+        return y
 
     def _loss(self, xp, y, f):
         return self._divergence(xp, y, f)
@@ -166,7 +201,6 @@ class _KL(Generator):
     """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. A one-hot y: D(y, f) is cross-entropy."""
 
     name = "KL"
-    tolerance = 1e-4  # how far from one a probability vector may sum; within it, vectors are rescaled
 
     def mean(self, f):
         return _softmax(array_namespace(f), f)[0]
@@ -176,7 +210,15 @@ class _KL(Generator):
         return array_namespace(p).log(p)
 
     def dual(self, f):
-        return f - array_namespace(f).mean(f, axis=-1, keepdims=True)
+        xp = array_namespace(f)
+        kept = _unmasked(xp, f)
+        number = xp.sum(xp.astype(kept, f.dtype), axis=-1, keepdims=True)
+        return f - xp.sum(xp.where(kept, f, 0 * f), axis=-1, keepdims=True) / number
+
+    def _dual_step(self, xp, a, b):
+        """a - b, which is 0 where both are masked, less its value at the most probable class of b."""
+        step, top = a - b, b == xp.max(b, axis=-1, keepdims=True)
+        return step - xp.max(xp.where(top, step, -xp.inf), axis=-1, keepdims=True)
 
     def from_dual(self, z):
         return z
@@ -202,20 +244,37 @@ class _KL(Generator):
     def curvature(self, f, v, slot=2):
         xp, p = array_namespace(f, v), self.mean(f)
         if slot == 1:
-            return xp.sum(v * v / p, axis=-1)
+            return xp.sum(v * v / xp.where(p > 0, p, 1 + p), axis=-1)
         return xp.sum(p * (v - xp.sum(p * v, axis=-1, keepdims=True)) ** 2, axis=-1)
 
+    def prediction(self, f, name="f"):
+        xp, f = as_real(**{name: f})
+        require(xp.all(f < xp.inf), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+        if xp.any(f < MASK):
+            f = xp.clip(f, MASK, None)
+            require(xp.all(xp.max(f, axis=-1) > MASK / 2), name, "masks all classes of a row; leave one")
+        return f
+
     def truth(self, y, name="y", interior=False):
+        """Probability vectors; within the tolerance of `check_labels` they are rescaled to sum to one."""
         xp, y = as_arrays(**{name: y})
-        require(xp.all(y >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
-        total = xp.sum(y, axis=-1, keepdims=True)
-        sums = "probabilities do not sum to one over the last axis; normalise them (softmax, if these are logits)"
-        require(xp.all(xp.abs(total - 1) <= self.tolerance), name, sums)
-        inside = (
-            "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
-        )
+        check_labels(y, name=name)
+        inside = "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
         require(not interior or xp.all(y > 0), name, inside)
-        return y / total
+        return y / xp.sum(y, axis=-1, keepdims=True)
+
+    def _check_masks(self, a, f, name, truth=False):
+        xp = array_namespace(f)
+        masked = f < MASK / 2
+        if xp.any(masked):
+            needed = a > 0 if truth else _unmasked(xp, a)
+            infinite = "a logit of -inf where a label or the other prediction needs the class: an infinite divergence; "
+            require(not xp.any(needed & masked), name, infinite + "mask the class everywhere, or clip logits")
+
+    def _one_hot(self, y, f):
+        y = y if is_array_api_obj(y) else np.asarray(y)
+        labels = y.dtype.kind in "iu" if isinstance(y, np.ndarray) else not y.dtype.is_floating_point
+        return one_hot(y, f.shape[-1], "y", f) if labels and f.ndim and y.shape == f.shape[:-1] else y
 
 
 class _Logistic(Generator):

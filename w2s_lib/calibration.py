@@ -1,44 +1,110 @@
-"""Calibration of a student: one temperature, and the entropy of its predictions."""
+r"""Calibration of predictions: proper scores, the expected calibration error, and one temperature.
+
+For NumPy and torch arrays alike. Sources: Guo, Pleiss, Sun and Weinberger (2017), "On calibration of modern neural
+networks", for the temperature; Naeini, Cooper and Hauskrecht (2015) for the calibration error.
+"""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Any
 
-from ._checks import check_labels, require
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from ._checks import Array, as_targets, require, to_numpy
+from ._newton import argmin_convex
+from .bregman import KL, log_softmax
 
 
-def entropy(log_p, axis=-1):
+def entropy(log_p: Array, axis: int = -1) -> Array:
     """H(p) = -sum_k p_k log p_k from log p; p = 0 counts nothing. Shape of log_p without `axis`."""
-    p = log_p.exp()
-    return -torch.where(p > 0, p * log_p, torch.zeros_like(p)).sum(axis)
+    xp = array_namespace(log_p)
+    p = xp.exp(log_p)
+    return -xp.sum(p * xp.where(p > 0, log_p, xp.zeros_like(p)), axis=axis)
 
 
-def fit_temperature(z, q, axis=-1):
+def expected_calibration_error(correct: Array, confidence: Array, bins: int = 15) -> np.ndarray:
+    """ECE = sum_b n_b/n |mean confidence - share correct| over bins b of equal size (to one) of the confidence.
+
+    correct    : (..., inputs), whether the most probable class was right, 0 or 1
+    confidence : (..., inputs), its probability
+    Returns (...). At most one bin an input is made. Raises ValueError for shapes that differ.
+    """
+    excess = to_numpy(confidence) - to_numpy(correct)
+    require(np.shape(correct) == np.shape(confidence), "confidence", "needs the shape of correct, (..., inputs)")
+    require(bins >= 1 and excess.shape[-1:] != (0,), "bins", "must be at least 1, and so must the inputs")
+    n = excess.shape[-1]
+    excess = np.take_along_axis(excess, to_numpy(confidence).argsort(-1), -1)
+    return sum(abs(part.sum(-1)) for part in np.array_split(excess, min(bins, n), axis=-1)) / n
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over inputs, in the leading shape of the logits."""
+
+    accuracy: np.ndarray
+    cross_entropy: np.ndarray
+    brier: np.ndarray  # sum_k (p_k - y_k)^2
+    calibration_error: np.ndarray  # expected calibration error
+    entropy: np.ndarray  # of the predictions
+
+
+def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
+    """Accuracy, cross-entropy, Brier score, expected calibration error and entropy of softmax(logits).
+
+    truth  : (inputs,) class labels, or (inputs, classes) labels or probabilities; the most probable class is the right
+             one
+    logits : (..., inputs, classes); bins : of the calibration error
+    Raises ValueError for shapes that do not match and values outside the domain.
+    """
+    z = to_numpy(KL.prediction(logits, "logits"))
+    require(z.ndim >= 2, "logits", f"need shape (..., inputs, classes), got {z.shape}")
+    y = KL.truth(to_numpy(as_targets(truth, z, "truth")), "truth")
+    require(y.shape == z.shape[-2:], "truth", f"shape {y.shape} must be {z.shape[-2:]}, or that without the classes")
+    log_p = log_softmax(z)
+    p = np.exp(log_p)
+    correct = p.argmax(-1) == y.argmax(-1)
+    return Scores(
+        correct.mean(-1),
+        -(y * log_p).sum(-1).mean(-1),
+        ((p - y) ** 2).sum(-1).mean(-1),
+        expected_calibration_error(correct, p.max(-1), bins),
+        entropy(log_p).mean(-1),
+    )
+
+
+def fit_temperature(logits: Array, targets: Array) -> Any:
     """The temperature T of each model that makes the mean of CE(softmax(z / T), q) over its examples least.
 
-    z, q : (..., examples, classes), or with axis=-2 (..., classes, examples); T has the leading shape, float64
-    The objective is convex in 1/T, which is sought in [0.01, 100] by Newton's steps, or half of the bracket where they
-    leave it. Labels of the teacher will do: whatever they say of the truth, no truth is used.
-    Raises ValueError for shapes that differ, q that is no distribution, and logits that do not differ between classes.
+    logits  : z, (..., examples, classes)
+    targets : q, probabilities that broadcast to the shape of z, or class labels (examples,) or (..., examples)
+    Returns float64 in the leading shape. The objective is convex in 1/T, which is sought in [0.01, 100]: T = 0.01 where
+    colder is always better (the labels are separable: every top class is right), T = 100 where hotter is.
+    Labels of the teacher will do: whatever they say of the truth, no truth is used.
+    Raises ValueError for shapes that do not match, q that is no distribution, and logits that do not differ between
+    classes.
     """
-    require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
-    require(axis in (-1, -2), "axis", "must be -1 (classes last) or -2 (class-first)")
-    require(z.ndim >= -axis, "z", f"has no axis {axis}")
-    require(z.ndim >= 2, "z", "needs an axis of the examples")
-    check_labels(q, axis)
-    z, q = (x.movedim(axis, -1).double() for x in (z, q))
-    z = z - z.mean(-1, keepdim=True)
-    require((z.abs().amax((-2, -1)) > 0).all(), "z", "is the same for all classes: every temperature fits it equally")
-    low, high = (torch.full(z.shape[:-2], x, dtype=torch.float64, device=z.device) for x in (0.01, 100.0))
-    beta = torch.ones_like(low)
-    for _ in range(60):
-        p = (beta[..., None, None] * z).softmax(-1)
-        slope = ((p - q) * z).sum(-1).mean(-1)
-        bend = (p * (z - (p * z).sum(-1, keepdim=True)) ** 2).sum(-1).mean(-1)
-        low, high = torch.where(slope < 0, beta, low), torch.where(slope < 0, high, beta)
-        step = beta - slope / bend
-        new = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
-        beta, moved = new, (new - beta).abs().max()
-        if moved < 1e-12:
-            break
-    return 1 / beta
+    z = KL.prediction(logits, "logits")
+    require(z.ndim >= 2, "logits", f"need shape (..., examples, classes), got {tuple(z.shape)}")
+    xp, lead = array_namespace(z), tuple(z.shape[:-2])
+    q = KL.truth(as_targets(targets, z, "targets"), "targets")
+    fits = q.ndim <= z.ndim and all(m in (1, n) for m, n in zip(q.shape[::-1], z.shape[::-1]))
+    require(fits, "targets", f"shape {tuple(q.shape)} does not broadcast to that of the logits, {tuple(z.shape)}")
+    KL._check_masks(q, z, "logits", truth=True)
+    z, q = xp.astype(z, xp.float64, copy=False), xp.astype(q, xp.float64, copy=False)
+    z = z - xp.max(z, axis=-1, keepdims=True)
+    differ = xp.any((z < 0) & (z > -1e8), axis=(-2, -1))
+    require(xp.all(differ), "logits", "are the same for all classes: every temperature fits them equally")
+
+    def derivatives(beta):
+        """Of the mean cross-entropy in beta = 1/T."""
+        beta = xp.asarray(beta.reshape(*lead, 1, 1), device=device(z))
+        p = xp.exp(log_softmax(beta * z))
+        mean = xp.sum(p * z, axis=-1, keepdims=True)
+        slope = xp.mean(xp.sum((p - q) * z, axis=-1), axis=-1)
+        curvature = xp.mean(xp.sum(p * (z - mean) ** 2, axis=-1), axis=-1)
+        return to_numpy(slope).ravel(), to_numpy(curvature).ravel()
+
+    beta = argmin_convex(derivatives, 0.01, 100.0, np.ones(int(np.prod(lead))), "logits")
+    return xp.asarray(1 / beta.reshape(lead), device=device(z))

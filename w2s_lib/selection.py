@@ -13,22 +13,31 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ._checks import as_arrays, check_labels, one_hot, require, to_numpy
+from ._checks import Array, as_arrays, check_labels, one_hot, require, to_numpy
 from .calibration import fit_temperature
 
 
-def one_standard_error(losses):
+def one_standard_error(losses: Array) -> int:
     """The last point of a path whose mean loss is within one standard error of the least mean, an integer.
 
     losses : (points, examples), the points ordered from the least regularised to the most
     The standard error is that of the best point's mean over examples. It falls with their number, and what the rule
     adds to weak validation falls with it. Source: Breiman, Friedman, Olshen and Stone (1984), section 3.4.3.
     Raises ValueError for another shape, fewer than two examples, NaN or infinity.
+
+    >>> one_standard_error([[1, 3], [0, 2], [1.5, 2.2], [9, 9]])  # means 2, 1, 1.85, 9; the least one's error is 1
+    2
     """
     x = to_numpy(as_arrays(losses=losses)[1])
     require(x.ndim == 2 and len(x) and x.shape[1] > 1, "losses", f"need (points, examples >= 2), got {x.shape}")
-    mean, best = x.mean(1), x.mean(1).argmin()
-    return int(np.flatnonzero(mean <= mean[best] + x[best].std(ddof=1) / x.shape[1] ** 0.5)[-1])
+    return int(within_one_standard_error(x.mean(1), x.std(1, ddof=1) / x.shape[1] ** 0.5))
+
+
+def within_one_standard_error(means: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """The rule of `one_standard_error` from means (points, ...) and their standard errors: (...) indices."""
+    best = means.argmin(0)[None]
+    within = means <= np.take_along_axis(means + errors, best, 0)
+    return len(means) - 1 - within[::-1].argmax(0)
 
 
 @dataclass(frozen=True)
