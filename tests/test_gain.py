@@ -14,28 +14,28 @@ from w2s_lib import GENERALIZED_KL, ITAKURA_SAITO, crossed_mean, ledger, perform
 from w2s_lib.gain import best_blend, split_residual
 
 
-@pytest.mark.parametrize("direction", ["F", "R"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
 @every
 @given(data=st.data())
 def test_every_pair_balances(gen, direction, data):
-    extreme = 1e4 if direction == "F" else 300
+    extreme = 1e4 if direction == "forward" else 300
     w, s = (data.draw(predictions(gen, (2, 3, 3), extreme)) for _ in range(2))
-    y = data.draw(truths(gen, (3, 3), interior=direction == "R"))
+    y = data.draw(truths(gen, (3, 3), interior=direction == "reverse"))
     book = ledger(y, w, s, gen, direction=direction)
     size = 1 + max(np.abs(w).max(), np.abs(s).max())
     # the absolute terms: the two risks that make the gain, the misfit, and the residual's inner product written out
-    target, at = (y, gen.mean(s)) if direction == "F" else (gen.mean(w), gen.mean(s))
-    z = gen.dual(w) - gen.dual(s) if direction == "F" else gen.dual(gen.from_mean(y)) - gen.dual(s)
+    target, at = (y, gen.mean(s)) if direction == "forward" else (gen.mean(w), gen.mean(s))
+    z = gen.dual(w) - gen.dual(s) if direction == "forward" else gen.dual(gen.from_mean(y)) - gen.dual(s)
     inner = [(np.abs(z) * np.abs(m)).sum(-1).mean(-1) for m in (target, at)]
-    g = y if direction == "F" else gen.from_mean(y)
-    risks = [gen.loss(g, f).mean(-1) if direction == "F" else gen.divergence(f, g).mean(-1) for f in (w, s)]
+    g = y if direction == "forward" else gen.from_mean(y)
+    risks = [gen.loss(g, f).mean(-1) if direction == "forward" else gen.divergence(f, g).mean(-1) for f in (w, s)]
     scale = sum(inner) + sum(risks) + book.pair_misfit
     balance(book.pair_gain, -book.pair_misfit, book.pair_residual, scale, -scale, size=size)
     balance(book.teacher_risk.value, -book.student_risk.value, -book.gain.value)
     assert book.pair_misfit.min() >= 0
 
 
-@pytest.mark.parametrize("direction", ["F", "R"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
 @every
 def test_entries_follow_their_definitions(gen, direction):
     """Against the formulas spelt out for one pair, one input: nothing shared with the library but the maps."""
@@ -45,7 +45,7 @@ def test_entries_follow_their_definitions(gen, direction):
         w, s, g = np.exp([w, s, g])
     y = gen.mean(g)
     book = ledger(y, w, s, gen, direction=direction)
-    if direction == "F":
+    if direction == "forward":
         expected = gen.loss(y, w) - gen.loss(y, s), gen.divergence(s, w)
         residual = ((gen.dual(w) - gen.dual(s)) * (y - gen.mean(s))).sum()
     else:
@@ -130,7 +130,7 @@ def test_class_labels_one_hot_labels_and_torch_give_the_same_books():
     np.testing.assert_allclose(single.pair_gain, a.pair_gain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("direction", ["F", "R"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_blocks_of_inputs_change_nothing(monkeypatch, direction):
     """300 inputs at once, and 4 at a time; NumPy and torch."""
     rng = np.random.default_rng(10)
@@ -202,8 +202,8 @@ def test_pgr_is_the_ratio_of_means_with_an_interval_that_covers():
         (lambda z: ledger([0, 1, 2], z, z), "truth", "must be"),
         (lambda z: ledger([0, 3], z, z), "truth", "recode"),
         (lambda z: ledger([0, 0.5], z, z), "truth", "whole numbers"),
-        (lambda z: ledger([0, 1], z, z, direction="X"), "direction", "'F' or 'R'"),
-        (lambda z: ledger([0, 1], z, z, direction="R"), "truth", "soft labels"),
+        (lambda z: ledger([0, 1], z, z, direction="X"), "direction", "must be 'forward'"),
+        (lambda z: ledger([0, 1], z, z, direction="reverse"), "truth", "soft labels"),
         (lambda z: ledger([0, 1], z * np.nan, z), "teacher", "NaN"),
         (lambda z: ledger([0, 1], z, np.zeros((5, 2, 3))), "student", "broadcast"),
         (lambda z: ledger([0, 1], z[0, 0], z), "teacher", "(..., inputs, outputs)"),

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from ._checks import require, to_numpy
-from .bregman import KL
+from ._checks import Array, as_targets, require, to_numpy
+from .bregman import KL, Generator
 from .intervals import Estimate, crossed_mean
+
+CORRECTIONS = {"none": 1, "scaled": 2, "delta": 2, "jackknife": 3}  # and the least number of models
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,30 @@ class Decomposition:
     correction: str
 
     @property
-    def bias_per_input(self):
+    def bias_per_input(self) -> np.ndarray:
         """Bias at each input, (inputs,)."""
         return self.bias_values.mean(0)
 
     @property
-    def variance_per_input(self):
+    def variance_per_input(self) -> np.ndarray:
         """Variance at each input, (inputs,)."""
         return self.variance_values.mean(0)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = ("total", "noise", "bias", "variance", "cross")
         return "\n".join(f"{row:>9}  {getattr(self, row)}" for row in rows)
 
 
-def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", labels=None, clusters=None):
+def decompose(
+    truth: Array,
+    predictions: Array,
+    generator: Generator = KL,
+    *,
+    slot: int = 2,
+    correction: str = "delta",
+    labels: Array = None,
+    clusters: Array = None,
+) -> Decomposition:
     r"""Bias-variance decomposition of the risk of an ensemble of trained models.
 
     With fhat the (dual) mean of K models, bhat = D(y, fhat), vhat = mean_k D(fhat, f_k): bhat + vhat = mean_k D(y, f_k)
@@ -57,63 +68,72 @@ def decompose(truth, predictions, generator=KL, *, slot=2, correction="delta", l
         delta      tr(H S) / (2K), S the covariance of z, H = Hess phi*(mean z)      exact for quadratic generators
         jackknife  (K - 1) (mean_j bhat_(-j) - bhat), K >= 3; error O(1/K^2)
 
-    truth       : (inputs, outputs), g = E[Y|x], or the labels themselves (then noise is inside the bias)
+    truth       : (inputs, outputs), g = E[Y|x], or the labels themselves (then noise is inside the bias); for KL also
+                  (inputs,) class labels
     predictions : (models, inputs, outputs), in the generator's coordinates: logits for KL
     slot        : 2, E D(y, f), dual mean; or 1, E D(f, g), primal mean, g interior
-    labels      : (inputs, outputs) or (draws, inputs, outputs), labels drawn from g: adds noise and cross; g interior
+    labels      : (inputs, outputs) or (draws, inputs, outputs), labels drawn from g, for KL also class labels without
+                  the last axis: adds noise and cross; g interior
     clusters    : (models,) models with equal labels share luck (see `crossed_mean`)
     Standard errors treat models and inputs as crossed samples; a model enters through the influence
     <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
     Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections: chapter "The decomposition".
+
+    >>> print(decompose([[0.0], [1.0]], [[[1.0], [1.0]], [[3.0], [2.0]]], SQUARED, correction="none"))
+        total  3.7500 [-9.4561, 16.9561]
+        noise  0.0000 [0.0000, 0.0000]
+         bias  3.1250 [-6.0190, 12.2690]
+     variance  0.6250 [-4.1397, 5.3897]
+        cross  0.0000 [0.0000, 0.0000]
     """
     f = generator.prediction(predictions, "predictions")
     require(f.ndim == 3, "predictions", f"need shape (models, inputs, outputs), got {tuple(f.shape)}")
-    xp, K = array_namespace(f), f.shape[0]
-    y = generator.truth(truth, "truth", interior=slot == 1 or labels is not None)
-    require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
     require(slot in (1, 2), "slot", "must be 1 or 2")
-    least = {"none": 1, "scaled": 2, "delta": 2, "jackknife": 3}
-    require(correction in least, "correction", f"must be one of {', '.join(least)}")
-    require(least[correction] <= K, "predictions", f"{K} models are too few for correction='{correction}'")
+    require(correction in CORRECTIONS, "correction", f"must be one of {', '.join(CORRECTIONS)}")
+    few = f"{len(f)} models are too few for correction='{correction}'"
+    require(CORRECTIONS[correction] <= len(f), "predictions", few)
+    classes = isinstance(generator, type(KL))
+    y = as_targets(truth, f, "truth") if classes else truth
+    y = generator.truth(y, "truth", interior=slot == 1 or labels is not None)
+    require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
+    generator._check_masks(y, f, "predictions", truth=True)
+    xp, K = array_namespace(f), len(f)
 
     if slot == 2:  # x: the coordinates that are averaged; back: from them to a prediction
         x, back, centre = generator.dual(f), generator.from_dual, generator.dual_mean(f)
-        spread, slope = generator.divergence(centre, f), generator.mean(centre) - y
+        variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
 
-        def score(prediction):
-            return generator.loss(y, prediction)
+        def risk(prediction):
+            return generator._loss(xp, y, prediction)
     else:
         g = generator.from_mean(y)
         x, back, centre = generator.mean(f), generator.from_mean, generator.primal_mean(f)
-        spread, slope = generator.divergence(f, centre), generator.dual(centre) - generator.dual(g)
+        variance, slope = generator._divergence(xp, f, centre), generator._dual_step(xp, centre, g)
 
-        def score(prediction):
-            return generator.divergence(prediction, g)
+        def risk(prediction):
+            return generator._divergence(xp, prediction, g)
 
-    plug_in, step = score(centre), x - xp.mean(x, axis=0)  # (inputs,), (models, inputs, outputs)
-    # (models, inputs), mean zero over models; score(f) = plug_in + influence + spread, exactly
+    bias, step = risk(centre), x - xp.mean(x, axis=0)  # of the mean (inputs,); (models, inputs, outputs)
+    # (models, inputs), mean zero over models; risk(f) = bias + influence + variance, exactly
     influence = xp.sum(slope * step, axis=-1)
     if correction == "none":
-        excess = 0 * spread
+        excess = 0 * variance
     elif correction == "scaled":
-        excess = spread / (K - 1)
+        excess = variance / (K - 1)
     elif correction == "delta":
         excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
     else:
-        before, after = xp.cumulative_sum(x, axis=0), xp.flip(xp.cumulative_sum(xp.flip(x, axis=0), axis=0), axis=0)
-        others = xp.concat([after[1:2], before[:-2, ...] + after[2:, ...], before[-2:-1]], axis=0) / (K - 1)
-        excess = influence + (K - 1) * (score(back(others)) - plug_in)
-    if labels is None:
-        total = score(f)
-        noise = cross = 0 * total
-    else:
+        all_but_one = (1 - xp.eye(K, dtype=x.dtype, device=device(x))) / (K - 1)
+        excess = influence + (K - 1) * (risk(back(xp.tensordot(all_but_one, x, axes=1))) - bias)
+    total, noise, cross = risk(f), 0 * influence, 0 * influence
+    if labels is not None:
         require(slot == 2, "labels", "are for slot=2; in slot 1 the truth is compared as it is")
-        drawn = generator.truth(labels, "labels")
+        drawn = generator.truth(as_targets(labels, f, "labels") if classes else labels, "labels")
         drawn = drawn[None] if drawn.ndim == 2 else drawn
         interior = generator.from_mean(y)
-        noise = xp.mean(generator.loss(drawn, interior), axis=0) + 0 * influence
-        cross = xp.sum((generator.dual(interior) - generator.dual(f)) * (xp.mean(drawn, axis=0) - y), axis=-1)
+        noise = noise + xp.mean(generator.loss(drawn, interior), axis=0)
+        cross = xp.sum(generator._dual_step(xp, interior, f) * (xp.mean(drawn, axis=0) - y), axis=-1)
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
-    bias, variance = plug_in + influence - excess, spread + excess
+    bias, variance = bias + influence - excess, variance + excess
     rows = [crossed_mean(v, clusters) for v in (total, noise, bias, variance, cross)]
     return Decomposition(*rows, to_numpy(bias), to_numpy(variance), correction)

@@ -399,7 +399,7 @@ def _ensembles(Z, W, truth, out, config, task, test):
             for key, x, want in (("ens_acc", z, "acc"), ("ens_ce", z, "ce"), ("ens_ce_cal", cal, "ce")):
                 found[key][i, j, g] = scores(x[rows].mean(0), labels)[want]
         if soft is not None:
-            book = ledger(soft, W, z, direction="R")
+            book = ledger(soft, W, z, direction="reverse")
             found["R_gain"][i, j], found["R_misfit"][i, j] = book.pair_gain, book.pair_misfit
             found["R_residual"][i, j] = book.pair_residual
     return found
