@@ -118,6 +118,7 @@ class Store:
     folder : where the files are; made if absent
     data   : hash of the data that the cells use (`digest(X, y)`), or a name with a version
     code   : modules or functions that matter beside `cell` and the library (without its figures)
+    arguments : further keyword arguments of `cell` that change nothing beyond rounding (where to compute); not hashed
     Files of another version of code or data in the folder are refused with a ValueError, never mixed in.
     """
 
@@ -125,6 +126,7 @@ class Store:
     folder: Path | str
     data: str = ""
     code: tuple = ()
+    arguments: dict = field(default_factory=dict, hash=False, compare=False)
     version: str = field(init=False)
 
     def __post_init__(self):
@@ -167,7 +169,7 @@ class Store:
         if path.exists():
             return
         try:
-            result = self.cell(config)
+            result = self.cell(config, **self.arguments)
         except Exception as error:
             raise RuntimeError(f"the cell {config} failed: {error}") from error
         require(isinstance(result, dict), "cell", f"must return a dict of numbers, strings and arrays, not {result!r}")
