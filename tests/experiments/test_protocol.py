@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from w2s_lib import KL, SQUARED
 from w2s_lib.experiments import teachers_and_students
-from w2s_lib.experiments.curves import blend_weight, scores, tune_cace
+from w2s_lib.experiments.curves import _scores, blend_weight, tune_cace
 from w2s_lib.experiments.data_split import load_features, split_data
 from w2s_lib.experiments.estimates import BETAS
 from w2s_lib.experiments.protocol import Protocol, run
@@ -109,7 +109,7 @@ def test_risk_is_bias_and_variance(result):
 def test_scores_by_other_means():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(2, 300, 4)), rng.integers(0, 4, 300)
-    found = scores(z, y)
+    found = _scores(y, z)
     for m in range(2):
         p = KL.mean(z[m])
         assert found["acc"][m] == pytest.approx(accuracy_score(y, p.argmax(1)))

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from .._checks import one_hot, to_numpy
-from ..bregman import KL
-from ..calibration import fit_temperature
+from .._checks import one_hot
+from ..bregman import KL, log_softmax
+from ..calibration import fit_temperature, scores
 from ..decomposition import decompose
 from ..gain import ledger
 from .tasks import Task
@@ -74,43 +73,36 @@ def measure_run(trained: Trained, loss: int, r: int) -> dict[str, np.ndarray]:
     y_transfer, y_validation, y_test = np.split(task.labels[rows], ends)
     w_transfer, _, w_test = np.split(trained.teacher[r, rows], ends)
     weak = trained.weak_labels[r, trained.splits[r].validation]
-    temperature, ideal = (_temperatures(z_validation, q) for q in (weak, one_hot(y_validation, task.classes)))
+    temperature, ideal = (fit_temperature(z_validation, labels) for labels in (weak, y_validation))
     order = np.random.default_rng([config.runs[r][0], 4]).permutation(config.validation)  # the same for every loss
-    on_transfer = ledger(one_hot(y_transfer, task.classes), w_transfer, z_transfer)
+    on_transfer = ledger(y_transfer, w_transfer, z_transfer)
     return {
         "transfer_gain": on_transfer.pair_gain,
         "transfer_misfit": on_transfer.pair_misfit,
         "temperature": temperature,
         "ideal_temperature": ideal,
-        "ideal_ce": scores(z_test / ideal[:, None, None], y_test)["ce"],
+        "ideal_ce": scores(y_test, z_test / ideal[:, None, None]).cross_entropy,
         **_on_validation(z_validation / temperature[:, None, None], weak, y_validation, order),
         **_on_test(z_test, z_test / temperature[:, None, None], w_test, y_test, task),
     }
 
 
-def _temperatures(z, q):
-    """One temperature for each point of the path, (path,): z (path, inputs, classes), q (inputs, classes)."""
-    q = np.broadcast_to(q, z.shape).copy()
-    return to_numpy(fit_temperature(torch.as_tensor(z), torch.as_tensor(q)))
-
-
 def _on_test(z, calibrated, z_w, y, task):
     """What is reported: of logits (path, inputs, classes) as trained and recalibrated, and the teacher's."""
-    truth, after = one_hot(y, task.classes), scores(calibrated, y)
-    entries = ledger(truth, z_w, z)
-    measured = scores(z, y) | {k: getattr(entries, f"pair_{k}") for k in ("gain", "misfit", "residual")}
+    after, entries = _scores(y, calibrated), ledger(y, z_w, z)
+    measured = _scores(y, z) | {k: getattr(entries, f"pair_{k}") for k in ("gain", "misfit", "residual")}
     measured["agree"] = (z.argmax(-1) == z_w.argmax(-1)).mean(-1)
     measured |= {f"{k}_cal": after[k] for k in ("ce", "ece", "entropy")}
-    measured["tstar"] = blend_weight(KL.mean(calibrated), KL.mean(z_w), truth)
+    measured["tstar"] = blend_weight(KL.mean(calibrated), KL.mean(z_w), one_hot(y, task.classes))
     if task.length is not None:
         alike = alike_lengths(task)
-        measured["matched"] = scores(z[:, alike], y[alike])["acc"]
+        measured["matched"] = scores(y[alike], z[:, alike]).accuracy
     return measured
 
 
 def _on_validation(z, q, y, order):
     """What rules may look at: recalibrated logits (path, inputs, classes), the teacher's labels, the truth."""
-    log_p = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    log_p = log_softmax(z)
     weak = -(q * log_p).sum(-1)
     true = -np.take_along_axis(log_p, np.broadcast_to(y[:, None], (*z.shape[:2], 1)), -1)[..., 0]
     measured = {
@@ -127,22 +119,11 @@ def _on_validation(z, q, y, order):
     return measured
 
 
-def scores(z, labels):
-    """acc, ce, brier, ece (15 bins of equal size) and entropy of logits z (..., inputs, classes): {name: (...)}."""
-    log_p = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
-    p = np.exp(log_p)
-    y = np.broadcast_to(labels[:, None], (*z.shape[:-1], 1))
-    top, right = p.max(-1), (p.argmax(-1) == labels).astype(float)
-    order = top.argsort(-1)
-    off = np.take_along_axis(top - right, order, -1)
-    bins = np.array_split(np.arange(z.shape[-2]), min(15, z.shape[-2]))
-    return {
-        "acc": right.mean(-1),
-        "ce": -np.take_along_axis(log_p, y, -1)[..., 0].mean(-1),
-        "brier": ((p - np.eye(z.shape[-1])[labels]) ** 2).sum(-1).mean(-1),
-        "ece": sum(abs(off[..., b].sum(-1)) for b in bins) / z.shape[-2],
-        "entropy": -(p * np.where(p > 0, log_p, 0)).sum(-1).mean(-1),
-    }
+def _scores(y, z):
+    """`calibration.scores` of labels y and logits z by the names that tables have: {name: (...)}."""
+    s = scores(y, z)
+    values = (s.accuracy, s.cross_entropy, s.brier, s.calibration_error, s.entropy)
+    return dict(zip(("acc", "ce", "brier", "ece", "entropy"), values))
 
 
 def blend_weight(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -203,7 +184,7 @@ def compare_runs(
         compared |= _ensembles(z, labels, {"ens_acc": "acc", "ens_ce": "ce"})
         compared |= _ensembles(z / T[:, None, None], labels, {"ens_ce_cal": "ce"})
         if soft is not None:
-            entries = ledger(soft, teacher, z, direction="R")
+            entries = ledger(soft, teacher, z, direction="reverse")
             compared |= {f"reverse_{k}": getattr(entries, f"pair_{k}") for k in ("gain", "misfit", "residual")}
         return compared
 
@@ -223,7 +204,7 @@ def _ensembles(z, labels, names):
     """{name: (groups,)}: a score, `names` = {name: score}, of the dual means of five runs each; {} for fewer runs."""
     groups = len(z) // ENSEMBLE
     means = [z[ENSEMBLE * g : ENSEMBLE * (g + 1)].mean(0) for g in range(groups)]
-    together = [scores(mean, labels) for mean in means]
+    together = [_scores(labels, mean) for mean in means]
     return {name: np.array([x[score] for x in together]) for name, score in names.items()} if groups else {}
 
 
@@ -242,7 +223,7 @@ def measure_teachers(trained: Trained) -> dict[str, np.ndarray]:
     """{name: (runs,), (groups,) or (value and standard error,)} of the teachers on the test inputs."""
     task, test, config = trained.task, trained.test, trained.config
     z, y = trained.teacher[:, test], task.labels[test]
-    measured = {f"teacher_{k}": x for k, x in scores(z, y).items()}
+    measured = {f"teacher_{k}": x for k, x in _scores(y, z).items()}
     if len(z) > 1:
         parts = _bias_and_variance(one_hot(y, task.classes), z, config.clusters)
         measured |= {f"teacher_{k}": x for k, x in parts.items()}
@@ -250,7 +231,7 @@ def measure_teachers(trained: Trained) -> dict[str, np.ndarray]:
     measured |= _ensembles(z, y, {"teacher_ens_acc": "acc", "teacher_ens_ce": "ce"})
     if task.length is not None:
         alike, longer = alike_lengths(task), task.length > 0
-        measured["teacher_matched"] = scores(z[:, alike], y[alike])["acc"]
+        measured["teacher_matched"] = scores(y[alike], z[:, alike]).accuracy
         # the rule that the longer text is the better one, or the shorter: which of the two, the gold labels say
         side = np.array([(longer[s.gold] == task.labels[s.gold]).mean() >= 0.5 for s in trained.splits])
         measured["length_acc"] = np.array([((longer[test] == y) == s).mean() for s in side])

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from ..bregman import KL
+from ..bregman import KL, log_softmax
+from ..calibration import scores
 from ..gain import split_residual
 from ..intervals import Estimate, crossed_mean, crossed_ratio, nested_components
-from .curves import Curves, scores
+from .curves import Curves
 from .rules import Points
 
 BETAS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # factors of the logits
@@ -85,8 +86,7 @@ def per_input(z: np.ndarray, temperature: np.ndarray, truth: np.ndarray) -> np.n
     labels = truth.argmax(-1)
     values = [(z.argmax(-1) == labels).astype(float)]
     for x in (z, z / temperature[:, None, None]):
-        true = np.take_along_axis(x, np.broadcast_to(labels[:, None], (*x.shape[:-1], 1)), -1)[..., 0]
-        values.append(true - np.logaddexp.reduce(x, axis=-1))
+        values.append(np.take_along_axis(log_softmax(x), labels[None, :, None], -1)[..., 0])
     return np.array(values)
 
 
@@ -142,7 +142,7 @@ def isotonic_risk(curves: Curves, weak: np.ndarray) -> np.ndarray:
     for (i, r), j in np.ndenumerate(weak):
         p_val, p = (KL.mean(z[i, j, r].astype(float)) for z in (curves.student_validation, curves.student))
         fits = [curve.fit(p_val[:, k], curves.weak_labels[r, :, k]).predict(p[:, k]) for k in range(p.shape[1])]
-        risks[i, r] = scores(np.log(fits).T, labels)["ce"]
+        risks[i, r] = scores(labels, np.log(fits).T).cross_entropy
     return risks
 
 
@@ -153,6 +153,6 @@ def stretched(curves: Curves, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     for (i, r), j in np.ndenumerate(weak):
         z = curves.student[i, j, r].astype(float)
         for b, beta in enumerate(BETAS):
-            score = scores(beta * z, labels)
-            ce[i, b, r], entropy[i, b, r] = score["ce"], score["entropy"]
+            score = scores(labels, beta * z)
+            ce[i, b, r], entropy[i, b, r] = score.cross_entropy, score.entropy
     return ce, entropy

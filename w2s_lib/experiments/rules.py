@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..selection import within_one_standard_error
 from .curves import FEW
 
 if TYPE_CHECKING:
@@ -45,15 +46,14 @@ def choose_points(curves: dict[str, np.ndarray], config: Protocol) -> Points:
         return places[x[:, places].argmin(1)]
 
     weak = least(curves["weak_ce"])
-    limit = sum(np.take_along_axis(curves[k], weak[:, None], 1) for k in ("weak_ce", "weak_se"))
-    within = curves["weak_ce"][:, :n] <= limit
+    means, errors = (np.moveaxis(curves[k][:, :n], 1, 0) for k in ("weak_ce", "weak_se"))
     picked = {
         "least": np.zeros_like(weak),
         "most": np.full_like(weak, n - 1),
         "weak": weak,
         "weak_agree": least(-curves["weak_agree"]),
         "early": least(curves["weak_ce"], stages),
-        "one_se": n - 1 - within[:, ::-1].argmax(1),
+        "one_se": within_one_standard_error(means, errors),
         "peer": least(-curves["peer"]),
         "oracle": least(curves["true_ce"]),
         "oracle_acc": least(-curves["true_acc"]),
