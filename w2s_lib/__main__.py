@@ -4,7 +4,7 @@ import importlib
 import sys
 
 USAGE = """usage: python -m w2s_lib audit FILE [--probabilities] [--json]
-       python -m w2s_lib evidence [--data NAME ...] [--size full|default] [--jobs N] [--out FOLDER]"""
+       python -m w2s_lib evidence [--data NAME ...] [--size full|default] [--jobs N]"""
 
 if __name__ == "__main__":
     if sys.argv[1:2] not in (["audit"], ["evidence"]):

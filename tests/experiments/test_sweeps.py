@@ -10,24 +10,18 @@ import numpy as np
 import pytest
 import torch
 from browser import ROOT
+from small_protocol import SMALL
 
 from w2s_lib.experiments import sweeps
 from w2s_lib.experiments.fetch import cache_folder
-from w2s_lib.experiments.protocol import Protocol, run
+from w2s_lib.experiments.protocol import run
 from w2s_lib.intervals import sign
 from w2s_lib.training import Compute
 
-SMALL = Protocol("digits", teacher="left", gold=60, transfer=200, validation=200, width=24, steps=12, stages=(2, 5),
-                 l2s=(1e-3, 1e-1), lr=0.05, splits=3)  # fmt: skip
 TABLES = sorted((ROOT / "book" / "_data" / "evidence").glob("*.npz"))
 # MiniLM on 22,000 dialogues takes a quarter of an hour on two cores; on the reviews two minutes
 SLOW = {"preference_pairs"}
 tables = pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-
-
-@pytest.fixture(scope="module")
-def result():
-    return run(SMALL)
 
 
 def test_grids_have_what_the_chapters_draw():
