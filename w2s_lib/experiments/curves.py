@@ -17,7 +17,6 @@ from ..bregman import KL, log_softmax
 from ..calibration import fit_temperature, scores
 from ..decomposition import decompose
 from ..gain import ledger
-from .tasks import Task
 from .teachers_and_students import QUANTILES, Trained
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _on_test(z, calibrated, z_w, y, task):
     measured |= {f"{k}_cal": after[k] for k in ("ce", "ece", "entropy")}
     measured["tstar"] = blend_weight(KL.mean(calibrated), KL.mean(z_w), one_hot(y, task.classes))
     if task.length is not None:
-        alike = alike_lengths(task)
+        alike = alike_lengths(task.length[task.part == "test"])
         measured["matched"] = scores(y[alike], z[:, alike]).accuracy
     return measured
 
@@ -104,7 +103,7 @@ def _on_validation(z, q, y, order):
     """What rules may look at: recalibrated logits (path, inputs, classes), the teacher's labels, the truth."""
     log_p = log_softmax(z)
     weak = -(q * log_p).sum(-1)
-    true = -np.take_along_axis(log_p, np.broadcast_to(y[:, None], (*z.shape[:2], 1)), -1)[..., 0]
+    true = -np.take_along_axis(log_p, y[None, :, None], -1)[..., 0]
     measured = {
         "weak_ce": weak.mean(-1),
         "weak_se": weak.std(-1, ddof=1) / len(y) ** 0.5,
@@ -135,10 +134,9 @@ def blend_weight(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray) ->
     return ((truth - student) * step).sum((-2, -1)) / np.maximum((step**2).sum((-2, -1)), 1e-12)
 
 
-def alike_lengths(task: Task) -> np.ndarray:
-    """Places among the test inputs of pairs whose lengths are alike: the third with the least |log ratio of words|."""
-    size = abs(task.length[task.part == "test"])
-    return np.flatnonzero(size <= np.quantile(size, 1 / 3))
+def alike_lengths(length: np.ndarray) -> np.ndarray:
+    """Places of pairs of texts whose lengths are alike: the third with the least |length|, a log ratio of words."""
+    return np.flatnonzero(abs(length) <= np.quantile(abs(length), 1 / 3))
 
 
 def tune_cace(losses: tuple[str, ...], names: tuple[str, ...], weak_ce: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -188,8 +186,8 @@ def compare_runs(
             compared |= {f"reverse_{k}": getattr(entries, f"pair_{k}") for k in ("gain", "misfit", "residual")}
         return compared
 
-    at = [[compare(z.astype(float), T) for z, T in zip(*path)] for path in zip(student, temperature)]
-    return {k: np.array([[x[k] for x in path] for path in at]) for k in at[0][0]}
+    points = [[compare(z.astype(float), T) for z, T in zip(*path)] for path in zip(student, temperature)]
+    return {k: np.array([[x[k] for x in path] for path in points]) for k in points[0][0]}
 
 
 def _bias_and_variance(truth, z, clusters):
@@ -230,7 +228,7 @@ def measure_teachers(trained: Trained) -> dict[str, np.ndarray]:
     measured["teacher_distance"] = distance(z, z)
     measured |= _ensembles(z, y, {"teacher_ens_acc": "acc", "teacher_ens_ce": "ce"})
     if task.length is not None:
-        alike, longer = alike_lengths(task), task.length > 0
+        alike, longer = alike_lengths(task.length[test]), task.length > 0
         measured["teacher_matched"] = scores(y[alike], z[:, alike]).accuracy
         # the rule that the longer text is the better one, or the shorter: which of the two, the gold labels say
         side = np.array([(longer[s.gold] == task.labels[s.gold]).mean() >= 0.5 for s in trained.splits])

@@ -21,7 +21,7 @@ NOT_OVER_WEAK = ("weak", "weak_agree", "oracle_early")  # rules that are not com
 
 @dataclass(frozen=True)
 class Estimates:
-    """Stage four. A triple is value, standard error and degrees of freedom of a crossed estimate over runs and inputs.
+    """Stage four. A triple: value, standard error, degrees of freedom of a crossed estimate over runs and test inputs.
 
     Measures are acc, ce, ce_cal on the test inputs, larger is better: risks enter with a minus.
     """
@@ -31,21 +31,18 @@ class Estimates:
     over_weak: dict[str, np.ndarray]  # {rule: (losses, measures, triple)} less weak validation, the loss the same
     pgr: dict[str, np.ndarray]  # {rule: (losses, triple)} share of the gap in accuracy to the oracle's ceiling
     parts: dict[str, np.ndarray]  # {rule: (losses, calibration and thrown away, triple)} of the residual
-    components: dict[str, np.ndarray]  # {key: (losses, path, split and teacher and student)} variances; see below
+    components: dict[str, np.ndarray]  # {key: (losses, path, 3)} of split, teacher, student: `variance_components`
     ce_isotonic: np.ndarray  # (losses, runs) after isotonic regression on the teacher's labels; weak validation
     beta_ce: np.ndarray  # (losses, betas, runs) of the logits times beta; weak validation
     beta_entropy: np.ndarray  # (losses, betas, runs)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{name: array}: gain_RULE and so on."""
-        named = {f.name: getattr(self, f.name) for f in fields(self)}
-        flat = {
-            f"{name}_{key}": x
-            for name, by_key in named.items()
-            if isinstance(by_key, dict)
-            for key, x in by_key.items()
-        }
-        return flat | {name: x for name, x in named.items() if not isinstance(x, dict)}
+        arrays = {}
+        for field in fields(self):
+            x = getattr(self, field.name)
+            arrays |= {f"{field.name}_{key}": y for key, y in x.items()} if isinstance(x, dict) else {field.name: x}
+        return arrays
 
 
 def estimate(curves: Curves, points: Points) -> Estimates:
@@ -70,8 +67,8 @@ def estimate(curves: Curves, points: Points) -> Estimates:
             ratios = [crossed_ratio(s[0] - teacher[0], top[0] - teacher[0], clusters) for s in students]
             pgr[rule] = np.array([_triple(ratio) for ratio in ratios])
             parts[rule] = residual_parts(curves, picked)
-    by_chance, isotonic = variance_components(curves), isotonic_risk(curves, weak)
-    return Estimates(gain, pair, over_weak, pgr, parts, by_chance, isotonic, *stretched(curves, weak))
+    components, isotonic = variance_components(curves), isotonic_risk(curves, weak)
+    return Estimates(gain, pair, over_weak, pgr, parts, components, isotonic, *stretched(curves, weak))
 
 
 def _triple(estimate: Estimate):
@@ -107,7 +104,7 @@ def at_points(values: np.ndarray, picked: np.ndarray) -> np.ndarray:
 
 
 def residual_parts(curves: Curves, picked: np.ndarray) -> np.ndarray:
-    """(losses, calibration and thrown away, triple) of the students at picked (losses, runs)."""
+    """(losses, calibration and thrown away, triple) of the residual of the students at picked (losses, runs)."""
     runs, parts = np.arange(len(curves.teacher)), []
     for z, points in zip(curves.student, picked):
         split = split_residual(

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,7 +201,7 @@ def write(table: Table, path: Path | str) -> None:
     layouts = [[[name, x.dtype.str, x.shape] for name, x in r.items()] for r in table.results]
     configs = [asdict(config) for config in table.configs]
     about = json.dumps({"configs": configs, "layouts": layouts, "provenance": table.provenance})
-    arrays = {f"cell_{i}": vector for i, vector in enumerate(vectors)}
+    arrays: dict[str, Any] = {f"cell_{i}": vector for i, vector in enumerate(vectors)}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: np.savez_compressed(file, about=np.asarray(about), **arrays))
@@ -213,13 +214,18 @@ def read(path: Path | str) -> Table:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             results = [_unpack(file[f"cell_{i}"], layout) for i, layout in enumerate(about["layouts"])]
-        with_tuples = [{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()} for c in about["configs"]]
-        configs = tuple(Protocol(**c) for c in with_tuples)
+        configs = tuple(_protocol(fields) for fields in about["configs"])
         return Table(configs[0].data, configs, tuple(results), about["provenance"])
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; make it with `make evidence`") from None
     except Exception as error:
         raise ValueError(f"{path} is damaged or no table of evidence ({error}); `make evidence` makes it") from error
+
+
+def _protocol(fields: dict[str, Any]) -> Protocol:
+    """The Protocol of fields from JSON, where tuples are lists."""
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Protocol(**settings)
 
 
 def _unpack(vector, layout):
