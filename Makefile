@@ -32,7 +32,7 @@ bench: .venv/ready  ## time the training core beside other ways (15 minutes); wr
 	$(BIN)/python tests/benchmarks/bench.py
 
 evidence: .venv/ready  ## compute the tables of real data anew (hours; goes on where it stood); writes book/_data/evidence
-	OMP_NUM_THREADS=1 $(BIN)/python -m w2s_lib evidence --jobs 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m w2s_lib evidence --jobs 2 --out book/_data/evidence
 
 lint: .venv/ready  ## style of the code, and types of the library (ruff, mypy)
 	$(BIN)/ruff check .

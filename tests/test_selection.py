@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from w2s_lib.experiments import protocol
+from w2s_lib.experiments.curves import FEW
+from w2s_lib.experiments.protocol import Protocol
+from w2s_lib.experiments.rules import choose_points
 from w2s_lib.selection import one_standard_error, recommend
 
 rng = np.random.default_rng(0)
@@ -36,10 +38,10 @@ def test_the_rules_are_those_of_the_protocol():
     rows = rng.permutation(80)[:20]
     out = {"weak_ce": weak.mean(1), "weak_se": weak.std(1, ddof=1) / 80**0.5, "weak_agree": np.zeros(5)}
     out |= dict.fromkeys(("peer", "true_acc", "true_ce", "true_ce_50", "true_ce_200"), np.zeros(5))
-    out |= {f"tstar_{m}": np.zeros(5) for m in protocol.FEW}
+    out |= {f"tstar_{m}": np.zeros(5) for m in FEW}
     out["true_ce_20"] = -log_p[:, rows, Y[rows]].mean(1)
     out = {k: x[None, :, None] for k, x in out.items()}  # one loss, one run
-    picked = protocol.choices(out, protocol.Protocol(l2s=(1e-4, 1e-3, 1e-2, 0.1, 1.0), stages=()))
+    picked = choose_points(out, Protocol(l2s=(1e-4, 1e-3, 1e-2, 0.1, 1.0), stages=())).picked
     assert picked["weak"].item() == advice.weak
     assert picked["one_se"].item() == advice.index == one_standard_error(weak)
     few = recommend(Q, Z, Y[rows], rows)

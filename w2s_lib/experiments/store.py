@@ -143,6 +143,7 @@ class Store:
     folder : where the files are; made if absent
     data   : hash of the data that the cells use (`digest(X, y)`), or a name with a version
     code   : modules, functions or paths of files that matter beside `cell` and the library (`library_digest`)
+    arguments : further keyword arguments of `cell` that change nothing beyond rounding (where to compute); not hashed
     Files of another version of code or data in the folder are refused with a ValueError, never mixed in.
     """
 
@@ -150,6 +151,7 @@ class Store:
     folder: Path | str
     data: str = ""
     code: tuple = ()
+    arguments: dict = field(default_factory=dict, hash=False, compare=False)
     version: str = field(init=False)
 
     def __post_init__(self):
@@ -194,7 +196,7 @@ class Store:
         if path.exists():
             return
         try:
-            result = self.cell(config)
+            result = self.cell(config, **self.arguments)
         except Exception as error:
             raise RuntimeError(f"the cell {config} failed: {type(error).__name__}: {error}") from error
         arrays = _as_arrays(result)

@@ -1,4 +1,4 @@
-r"""The evidence of the book: sweeps of `protocol.run` over real data, and the small tables that are kept of them.
+r"""The sweeps of the book: `protocol.run` over settings of real data, and the small tables that are kept of them.
 
     python -m w2s_lib evidence                    all data sets at full size: an hour or two on two cores
     python -m w2s_lib evidence --data mnist       one of them
@@ -18,16 +18,19 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from .._checks import require
 from ..intervals import Estimate, crossed_mean
-from . import encoders, fetch, protocol, tasks
+from ..training import Compute
+from . import curves, data_split, encoders, estimates, fetch, protocol, rules, tasks, teachers_and_students
 from .protocol import Protocol, run
 from .store import Store, code_digest, digest, write_whole
 
@@ -40,126 +43,86 @@ BASES = {
                        stages=(5, 15), l2s=(1e-3, 1e-2, 1e-1), lr=0.05, losses=("CE", "RCE", "AUX"), splits=6),
     "mnist": Protocol("mnist", teacher="pool:7", student="pixels", gold=100, width=256),
     "fashion": Protocol("fashion", teacher="pca:10", student="lite0", gold=100, width=256),
-    "movie": Protocol("movie", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
-    "hh": Protocol("hh", teacher="minilm:1", student="minilm:6", gold=500, l2s=TEXT),
+    "film_reviews": Protocol("film_reviews", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
+    "preference_pairs": Protocol("preference_pairs", teacher="minilm:1", student="minilm:6", gold=500, l2s=TEXT),
 }  # fmt: skip
 GOLDS = {"mnist": (50, 100, 300, 1000), "fashion": (50, 100, 300, 1000)}
 TEACHERS = {
     "mnist": ("pool:7", "pool:4", "left"),
     "fashion": ("pca:10", "pool:7", "pixels"),
-    "movie": ("bag:300", "minilm:0", "minilm:2"),
-    "hh": ("minilm:1", "bag:300", "length"),
+    "film_reviews": ("bag:300", "minilm:0", "minilm:2"),
+    "preference_pairs": ("minilm:1", "bag:300", "length"),
 }
-# stored for each run; of the other arrays (losses, path, runs) the mean over runs is kept
-EACH = ("acc", "ce_cal", "gain", "misfit", "distance")
-CROSSED = ("gain_", "pair_", "pgr_", "parts_", "over_", "luck_")
+IN_THE_BOOK = ("mnist", "film_reviews", "preference_pairs")
+# arrays (losses, path, runs) that a table keeps whole; of the others of that shape it keeps the mean over runs
+PER_RUN = ("acc", "ce_cal", "gain", "misfit", "distance")
+# what the names of estimates begin with, whose last axis is value, standard error, degrees of freedom (or components)
+ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_")
 
 
-def settings(name, size="full"):
+def settings(name: str, size: str = "full") -> list[Protocol]:
     """The Protocols of a data set: its base, one ladder at a time; width x confidence crossed on the reviews.
 
-    Axes: width, confidence, gold (labels of the teacher), noise (in them), teacher (her features), teacher_l2, bag,
-    student (the encoder's depth), and the base once more with three bootstraps of the teacher and three initialisations
-    of the student a split, which tells the sources of luck apart.
+    Axes: width, confidence, gold (labels of the teacher), noise (in them), teacher (its features),
+    teacher_prior_precision, bag, student (the encoder's depth), and the base once more with three bootstraps of the
+    teacher and three initialisations of the student a split, which tells the components of variance apart.
     """
     require(name in BASES, "data", f"must be one of {', '.join(BASES)}")
     base = BASES[name]
     if size == "tiny":  # for a test
-        made = replace(base, width=16, steps=4, stages=(2,), transfer=100, validation=200, losses=("CE",), splits=2)
-        return [replace(made, gold=n) for n in (40, 60, 80, 100)]
+        small = replace(base, width=16, steps=4, stages=(2,), transfer=100, validation=200, losses=("CE",), splits=2)
+        return [replace(small, gold=n) for n in (40, 60, 80, 100)]
     if size == "default":
         return [replace(base, confidence=a) for a in (1.0, 0.2)]
-    text = name in ("movie", "hh")
-    made = [
+    text = name in ("film_reviews", "preference_pairs")
+    configs = [
         replace(base, width=w, confidence=a)
         for w in WIDTHS[2 if text else 10]
-        for a in (CONFIDENCES if name == "movie" else CONFIDENCES[:1])
+        for a in (CONFIDENCES if name == "film_reviews" else CONFIDENCES[:1])
     ]
-    made += [replace(base, confidence=a) for a in CONFIDENCES]
-    made += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
-    made += [replace(base, noise=x) for x in NOISES]
-    made += [replace(base, teacher=t) for t in TEACHERS.get(name, ())]
-    made += [replace(base, teacher_l2=x) for x in (1.0, 10.0, 100.0)]
-    made += [replace(base, bag=b) for b in (0, 5)]
-    made += [replace(base, student=f"minilm:{k}") for k in (0, 2, 4, 6)] if text else []
-    made += [replace(base, splits=10, teachers=3, students=3, losses=("CE", "RCE"))]
-    return list(dict.fromkeys(made))
+    configs += [replace(base, confidence=a) for a in CONFIDENCES]
+    configs += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
+    configs += [replace(base, noise=x) for x in NOISES]
+    configs += [replace(base, teacher=t) for t in TEACHERS.get(name, ())]
+    configs += [replace(base, teacher_prior_precision=x) for x in (1.0, 10.0, 100.0)]
+    configs += [replace(base, bag=b) for b in (0, 5)]
+    configs += [replace(base, student=f"minilm:{k}") for k in (0, 2, 4, 6)] if text else []
+    configs += [replace(base, splits=10, teachers=3, students=3, losses=("CE", "RCE"))]
+    return list(dict.fromkeys(configs))
 
 
-def store(name, folder):
-    """The Store of a data set's cells below `folder`."""
+# -------------------------------------------------------------------------------------------------------- the sweep
+
+
+def store(name: str, folder: Path | str, compute: Compute = Compute()) -> Store:
+    """The Store of a data set's cells below `folder`; `compute` says where they are computed, and is not hashed."""
     task = tasks.load_task(name)
     version = digest(task.labels, task.part, code_digest(tasks, fetch, encoders))
-    return Store(run, Path(folder) / name, data=f"{name} {version}", code=(protocol,))
+    code = (protocol, data_split, teachers_and_students, curves, rules, estimates)
+    return Store(run, Path(folder) / name, data=f"{name} {version}", code=code, arguments={"compute": compute})
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The table of one data set; index it by what differs from the base: `evidence.at(width=64)["acc"]`."""
-
-    name: str
-    configs: tuple[Protocol, ...]
-    results: tuple[dict, ...]
-    provenance: dict
-
-    def at(self, **changes):
-        """{name: array} of the setting that differs from the base so. KeyError if there is none."""
-        wanted = replace(BASES[self.name], **changes)
-        for config, result in zip(self.configs, self.results):
-            if config == wanted:
-                return result
-        raise KeyError(f"{self.name} has no setting with {changes}")
-
-    def ladder(self, axis, **fixed):
-        """[(value, {name: array}), ...] of all settings that differ from the base (with `fixed`) in `axis` alone."""
-        base = replace(BASES[self.name], **fixed)
-        found = [(getattr(c, axis), r) for c, r in zip(self.configs, self.results)
-                 if c == replace(base, **{axis: getattr(c, axis)})]  # fmt: skip
-        return sorted(found, key=lambda pair: pair[0]) if axis not in ("teacher", "student") else found
-
-    def estimate(self, result, key, *index):
-        """One crossed estimate of a result: `estimate(r, "pair_weak", 0, 0)`."""
-        value, se, df = (float(x) for x in result[key][index])
-        runs = result["teacher_acc"].size
-        return Estimate(value, se, df, runs, runs, int(self.provenance["test_inputs"]))
+def sweep(
+    name: str,
+    folder: Path | str,
+    *,
+    size: str = "full",
+    jobs: int = 1,
+    progress: bool = True,
+    compute: Compute = Compute(),
+) -> Table:
+    """Compute the missing cells of a data set below `folder`; returns its Table."""
+    cells, configs = store(name, folder, compute), settings(name, size)
+    results = cells.sweep(configs, jobs=jobs, progress=progress)
+    return Table(name, tuple(configs), tuple(condense(result) for result in results), _provenance(name, size, cells))
 
 
-def over_runs(values):
-    """Estimate of the mean of one number a run, (R,): interval over runs, the test inputs given."""
-    return crossed_mean(np.asarray(values, dtype=float)[:, None])
-
-
-def chosen(result, key, rule):
-    """`key`, one of EACH, at the point of the path that `rule` picked: (losses, runs)."""
-    return np.take_along_axis(result[key], result[f"choice_{rule}"][:, None].astype(int), 1)[:, 0]
-
-
-def usual(result, loss=0, rule="weak"):
-    """The point of the path that a rule picks in most runs, for arrays of which the table keeps means alone."""
-    return int(np.bincount(result[f"choice_{rule}"][loss]).argmax())
-
-
-def each_run(result, key, loss=0, rule="weak"):
-    """One number a run, (R,), of the students that a rule picked.
-
-    key : one of EACH, or acc_gain, cal_gain (what a student, or a recalibrated one, has over his teacher in accuracy or
-          cross-entropy: larger is better), residual = misfit - gain
-    """
-    if key == "residual":
-        return each_run(result, "misfit", loss, rule) - each_run(result, "gain", loss, rule)
-    if key == "acc_gain":
-        return each_run(result, "acc", loss, rule) - result["teacher_acc"]
-    if key == "cal_gain":
-        return result["teacher_ce"] - each_run(result, "ce_cal", loss, rule)
-    return chosen(result, key, rule)[loss]
-
-
-def reduce(result):
-    """What the table keeps of a cell."""
+def condense(result: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a table keeps of a cell: all estimates, the runs of PER_RUN, of other curves the mean over runs."""
     kept = {}
     for name, x in result.items():
         x = np.asarray(x)
-        if x.shape == result["acc"].shape and name not in EACH and not name.startswith(CROSSED):
+        if x.shape == result["acc"].shape and name not in PER_RUN and not name.startswith(ESTIMATED):
             x = x.mean(2)
         kept[name] = _rounded(x)
     return kept
@@ -173,19 +136,11 @@ def _rounded(x):
     return np.ldexp(np.round(mantissa * 2**12), exponent - 12).astype(np.float32)
 
 
-def sweep(name, folder, *, size="full", jobs=1, progress=True):
-    """Compute the missing cells of a data set; returns its Evidence."""
-    cells, configs = store(name, folder), settings(name, size)
-    results = cells.sweep(configs, jobs=jobs, progress=progress)
-    return Evidence(name, tuple(configs), tuple(reduce(r) for r in results), _provenance(name, size, cells))
-
-
 def _provenance(name, size, cells):
     """Where a table comes from."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     task = tasks.load_task(name)
     return {
-        "data": cells.data, "code": cells.version, "size": size, "commit": git.stdout.strip(),
+        "data": cells.data, "code": cells.version, "size": size, "commit": _commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version(),
         "torch": torch.__version__, "numpy": np.__version__, "date": time.strftime("%Y-%m-%d"),
         "inputs": len(task.labels), "test_inputs": int((task.part == "test").sum()), "classes": task.classes,
@@ -193,32 +148,84 @@ def _provenance(name, size, cells):
     }  # fmt: skip
 
 
-def write(evidence, path):
-    """Write the table, under another name first and then renamed: each cell one vector, and a list of what is in it."""
-    vectors = [np.concatenate([np.ravel(x).astype(np.float32) for x in r.values()]) for r in evidence.results]
-    layouts = [[[name, x.dtype.str, x.shape] for name, x in r.items()] for r in evidence.results]
-    configs = [asdict(config) for config in evidence.configs]
-    about = json.dumps({"configs": configs, "layouts": layouts, "provenance": evidence.provenance})
-    arrays = {f"cell_{i}": vector for i, vector in enumerate(vectors)}
+def _commit():
+    """The commit of this file's repository; "unknown" without git, or where the library is not in a checkout."""
+    here = Path(__file__)
+    for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+        try:
+            git = subprocess.run(["git", *command], cwd=here.parent, capture_output=True, text=True)
+        except OSError:
+            return "unknown"
+        if git.returncode:
+            return "unknown"
+    return git.stdout.strip()
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of one data set; index it by what differs from the base: `table.at(width=64)["acc"]`."""
+
+    name: str
+    configs: tuple[Protocol, ...]
+    results: tuple[dict[str, np.ndarray], ...]  # one a config: what `condense` keeps of `protocol.run`
+    provenance: dict
+
+    def at(self, **changes) -> dict[str, np.ndarray]:
+        """{name: array} of the setting that differs from the base so. KeyError if there is none."""
+        wanted = replace(BASES[self.name], **changes)
+        for config, result in zip(self.configs, self.results):
+            if config == wanted:
+                return result
+        raise KeyError(f"{self.name} has no setting with {changes}")
+
+    def ladder(self, axis: str, **fixed) -> list[tuple]:
+        """[(value, {name: array}), ...] of all settings that differ from the base (with `fixed`) in `axis` alone."""
+        base = replace(BASES[self.name], **fixed)
+        steps = [(getattr(c, axis), r) for c, r in zip(self.configs, self.results)
+                 if c == replace(base, **{axis: getattr(c, axis)})]  # fmt: skip
+        return sorted(steps, key=lambda step: step[0]) if axis not in ("teacher", "student") else steps
+
+    def estimate(self, result: dict[str, np.ndarray], key: str, *index: int) -> Estimate:
+        """One crossed estimate of a result: `table.estimate(result, "pair_weak", 0, 0)`."""
+        value, se, df = (float(x) for x in result[key][index])
+        runs = result["teacher_acc"].size
+        return Estimate(value, se, df, runs, runs, int(self.provenance["test_inputs"]))
+
+
+def write(table: Table, path: Path | str) -> None:
+    """Write a table, under another name first and then renamed: each cell one vector, and a list of what is in it."""
+    vectors = [np.concatenate([np.ravel(x).astype(np.float32) for x in r.values()]) for r in table.results]
+    layouts = [[[name, x.dtype.str, x.shape] for name, x in r.items()] for r in table.results]
+    configs = [asdict(config) for config in table.configs]
+    about = json.dumps({"configs": configs, "layouts": layouts, "provenance": table.provenance})
+    arrays: dict[str, Any] = {f"cell_{i}": vector for i, vector in enumerate(vectors)}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: np.savez_compressed(file, about=np.asarray(about), **arrays))
 
 
 @lru_cache
-def read(path):
-    """The Evidence of a table. Raises ValueError that names a damaged or foreign file, FileNotFoundError."""
+def read(path: Path | str) -> Table:
+    """The Table of a file. Raises ValueError that names a damaged or foreign file, FileNotFoundError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             results = [_unpack(file[f"cell_{i}"], layout) for i, layout in enumerate(about["layouts"])]
-        lists = [{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()} for c in about["configs"]]
-        configs = tuple(Protocol(**c) for c in lists)
-        return Evidence(configs[0].data, configs, tuple(results), about["provenance"])
+        configs = tuple(_protocol(fields) for fields in about["configs"])
+        return Table(configs[0].data, configs, tuple(results), about["provenance"])
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; make it with `make evidence`") from None
     except Exception as error:
         raise ValueError(f"{path} is damaged or no table of evidence ({error}); `make evidence` makes it") from error
+
+
+def _protocol(fields: dict[str, Any]) -> Protocol:
+    """The Protocol of fields from JSON, where tuples are lists."""
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Protocol(**settings)
 
 
 def _unpack(vector, layout):
@@ -228,24 +235,63 @@ def _unpack(vector, layout):
     return {name: part.reshape(shape).astype(dtype) for part, (name, dtype, shape) in zip(parts, layout)}
 
 
-def main(arguments=None):
+# ------------------------------------------------------------------------------------------------ numbers of a result
+
+
+def mean_over_runs(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Estimate of the mean of one number a run, (runs,): interval over runs, the test inputs given."""
+    return crossed_mean(np.asarray(values, dtype=float)[:, None])
+
+
+def at_rule(result: dict[str, np.ndarray], key: str, rule: str) -> np.ndarray:
+    """`key`, one of PER_RUN, at the point of the path that `rule` picked: (losses, runs)."""
+    return np.take_along_axis(result[key], result[f"choice_{rule}"][:, None].astype(int), 1)[:, 0]
+
+
+def modal_point(result: dict[str, np.ndarray], loss: int = 0, rule: str = "weak") -> int:
+    """The point of the path that a rule picks in most runs, for arrays of which the table keeps means alone."""
+    return int(np.bincount(result[f"choice_{rule}"][loss]).argmax())
+
+
+def per_run(result: dict[str, np.ndarray], key: str, loss: int = 0, rule: str = "weak") -> np.ndarray:
+    """One number a run, (runs,), of the students that a rule picked.
+
+    key : one of PER_RUN, or acc_gain, cal_gain (what a student, or a recalibrated one, has over its teacher in accuracy
+          or cross-entropy: larger is better), residual = misfit - gain
+    """
+    if key == "residual":
+        return per_run(result, "misfit", loss, rule) - per_run(result, "gain", loss, rule)
+    if key == "acc_gain":
+        return per_run(result, "acc", loss, rule) - result["teacher_acc"]
+    if key == "cal_gain":
+        return result["teacher_ce"] - per_run(result, "ce_cal", loss, rule)
+    return at_rule(result, key, rule)[loss]
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m w2s_lib evidence", description="Compute the tables of evidence.")
-    full = ["mnist", "movie", "hh"]
-    parser.add_argument("--data", nargs="+", choices=list(BASES), help=f"default: {' '.join(full)}, or digits")
+    parser.add_argument("--data", nargs="+", choices=list(BASES), help=f"default: {' '.join(IN_THE_BOOK)}, or digits")
     parser.add_argument("--size", choices=("full", "default", "tiny"), default="full")
     parser.add_argument("--folder", type=Path, default=Path("evidence"), help="of the finished cells")
-    parser.add_argument("--out", type=Path, default=Path("book/_data/evidence"), help="of the tables")
+    parser.add_argument("--out", type=Path, default=Path("evidence/tables"), help="of the tables")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    chosen = parser.parse_args(arguments)
-    for name in chosen.data or (full if chosen.size == "full" else ["digits"]):
+    parser.add_argument("--device", default="cpu", help="to train on: cpu, cuda, cuda:1")
+    options = parser.parse_args(arguments)
+    for name in options.data or (IN_THE_BOOK if options.size == "full" else ["digits"]):
         try:
-            found = sweep(name, chosen.folder, size=chosen.size, jobs=chosen.jobs)
+            compute = Compute(device=options.device)
+            table = sweep(name, options.folder, size=options.size, jobs=options.jobs, compute=compute)
+            write(table, options.out / f"{name}.npz")
         except KeyboardInterrupt:
-            print(f"interrupted; finished cells are kept in {chosen.folder}, the same command goes on", file=sys.stderr)
+            print(
+                f"interrupted; finished cells are kept in {options.folder}: the same command goes on", file=sys.stderr
+            )
             return 130
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             parser.exit(2, f"{parser.prog}: {name}: {error}\n")
-        write(found, chosen.out / f"{name}.npz")
-        print(f"{chosen.out / name}.npz: {len(found.configs)} settings")
+        print(f"{options.out / name}.npz: {len(table.configs)} settings")
     return 0
