@@ -257,7 +257,7 @@ class AuxiliaryConfidence(Loss):
     alpha: float = 0.5
     prior: tuple[float, ...] | None = None
     warmup: int = 0
-    parts = 2
+    parts = 3
 
     def __post_init__(self):
         require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")
@@ -266,21 +266,25 @@ class AuxiliaryConfidence(Loss):
         require(self.warmup >= 0, "warmup", "must be a number of steps >= 0")
 
     def prepare(self, q, axis=-1, used=None):
-        """q, and which examples have a say in the quantiles."""
+        """q, which examples have a say in the quantiles, and the quantiles' levels (a step copies none to the device)."""
         used = torch.ones_like(q.select(axis, 0), dtype=torch.bool) if used is None else used
-        return q, used.unsqueeze(axis)
+        return q, used.unsqueeze(axis), self._levels(q, axis)
 
-    def own_label(self, log_p, axis=-1, used=None):
+    def _levels(self, q, axis):
+        """1 - prior, the classes on `axis` and one entry on every other."""
+        K, shape = q.shape[axis], [1] * q.ndim
+        require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
+        shape[axis] = K
+        return q.new_tensor([1 - share for share in self.prior or (1 / K,) * K]).view(shape)
+
+    def own_label(self, log_p, axis=-1, used=None, levels=None):
         """One-hot labels that the student gives himself, of the shape of log_p; `used` (..., examples)."""
         used = torch.ones_like(log_p.select(axis, 0), dtype=torch.bool) if used is None else used
+        levels = self._levels(log_p, axis) if levels is None else levels
         log_p = log_p.movedim(axis, 0).detach()  # (classes, ..., examples)
-        K = len(log_p)
-        require(self.prior is None or len(self.prior) == K, "prior", f"needs {K} shares, one a class")
-        shares = self.prior or (1 / K,) * K
         # log-odds s = log p - log(1 - p), with log(1 - p) = log(-expm1(log p)); p = 1 is taken as the next number below
         odds = log_p - torch.expm1(log_p.clamp(max=-torch.finfo(log_p.dtype).eps)).neg_().log_()
-        level = log_p.new_tensor([1 - share for share in shares]).view(K, *[1] * (log_p.ndim - 1))
-        above = odds - _quantile(odds, level, used)
+        above = odds - _quantile(odds, levels.movedim(axis, 0), used)
         own = above.argmax(0, keepdim=True)
         return torch.zeros_like(log_p).scatter_(0, own, 1.0).movedim(0, axis)
 
@@ -288,12 +292,12 @@ class AuxiliaryConfidence(Loss):
         return self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
 
     def _target(self, log_p, labels, axis, step):
-        alpha, (q, used) = self._alpha(step), labels
-        return (1 - alpha) * q + alpha * self.own_label(log_p, axis, used.squeeze(axis))
+        alpha, (q, used, levels) = self._alpha(step), labels
+        return (1 - alpha) * q + alpha * self.own_label(log_p, axis, used.squeeze(axis), levels)
 
     def one_logit_gradient(self, z, labels, step=None):
         """Two classes: the own label is class 1 where z exceeds its (1 - prior_1) quantile."""
-        alpha, (q, used) = self._alpha(step), labels
+        alpha, (q, used, _) = self._alpha(step), labels
         share = 0.5 if self.prior is None else self.prior[1]
         own = (z > _quantile(z, 1 - share, used)).to(z.dtype)
         return z.sigmoid() - (1 - alpha) * q[..., 1:, :] - alpha * own
