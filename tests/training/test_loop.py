@@ -8,9 +8,7 @@ import torch
 from test_losses import LOSSES
 
 from w2s_lib.losses import CE, SQUARED_LOSS, AuxiliaryConfidence
-from w2s_lib.training import SGD, Adam, Compute, EarlyStopping, train
-from w2s_lib.training.loop import _Chunk
-from w2s_lib.training.network import Network, initialise
+from w2s_lib.training import SGD, Adam, Compute, Network, initialise, train
 
 DOUBLE = Compute(dtype=torch.float64)
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -24,15 +22,14 @@ NETWORKS = {
     "two, the first frozen": Network((9, 5), frozen=1),
 }
 OPTIMIZERS = {
-    "Adam": (Adam(), lambda p, lr, decay: torch.optim.Adam(p, lr=lr)),
-    "AdamW": (Adam(weight_decay=0.1), lambda p, lr, decay: torch.optim.AdamW(decay(p, 0.1), lr=lr)),
+    "Adam": (Adam(), lambda p, lr: torch.optim.Adam(p, lr=lr)),
     "Adam, other constants": (
         Adam(betas=(0.8, 0.9), eps=1e-3),
-        lambda p, lr, decay: torch.optim.Adam(p, lr=lr, betas=(0.8, 0.9), eps=1e-3),
+        lambda p, lr: torch.optim.Adam(p, lr=lr, betas=(0.8, 0.9), eps=1e-3),
     ),
-    "SGD": (SGD(), lambda p, lr, decay: torch.optim.SGD(p, lr=lr)),
-    "SGD, momentum": (SGD(0.9), lambda p, lr, decay: torch.optim.SGD(p, lr=lr, momentum=0.9)),
-    "SGD, Nesterov": (SGD(0.9, True), lambda p, lr, decay: torch.optim.SGD(p, lr=lr, momentum=0.9, nesterov=True)),
+    "SGD": (SGD(), lambda p, lr: torch.optim.SGD(p, lr=lr)),
+    "SGD, momentum": (SGD(0.9), lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
+    "SGD, Nesterov": (SGD(0.9, True), lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9, nesterov=True)),
 }
 n, d, models = 40, 5, 3
 
@@ -60,10 +57,7 @@ def loop(network, X, Q, *, steps, lr, optimizer, loss=CE, l2=0.0, weights=None, 
         moving = linear[network.frozen :]
         matrices, biases = [layer.weight for layer in moving], [layer.bias for layer in moving]
 
-        def groups(_, rate, matrices=matrices, biases=biases):
-            return [{"params": matrices, "weight_decay": rate}, {"params": biases, "weight_decay": 0.0}]
-
-        adam = OPTIMIZERS[optimizer][1](matrices + biases, float(lr[m]), groups)
+        adam = OPTIMIZERS[optimizer][1](matrices + biases, float(lr[m]))
         w = torch.ones(n) if weights is None else torch.as_tensor(weights[m])
         seen = torch.ones(d) if mask is None else torch.as_tensor(mask[m])
         for t in range(steps):
@@ -76,7 +70,8 @@ def loop(network, X, Q, *, steps, lr, optimizer, loss=CE, l2=0.0, weights=None, 
             z = torch.cat([torch.zeros_like(z), z], 1) if network.one_logit else z
             each = loss(z, Q[m][rows])
             objective = (w[rows] * each).sum() / w.sum() * n / len(rows)
-            objective = objective + l2[m] / 2 * sum((W**2).sum() for W in matrices)
+            rows_of = [*matrices[:-1], torch.cat([-matrices[-1], matrices[-1]]) / 2] if network.one_logit else matrices
+            objective = objective + l2[m] / 2 * sum((W**2).sum() for W in rows_of)
             adam.zero_grad()
             objective.backward()
             adam.step()
@@ -190,29 +185,12 @@ def test_a_grid_of_rates_on_shared_labels_is_one_stack():
     agree(grid[1], train(Network(), X, Q[0], steps=20, lr=0.2, l2=0.1, seeds=[1], compute=DOUBLE).logits(X)[0])
 
 
-def test_early_stopping_counts_weights_and_sees_divergence():
-    X, Q, _, _ = problem()
-    held = np.random.default_rng(1).normal(size=(30, d))
-    labels = np.random.default_rng(2).dirichlet(np.ones(3), size=(models, 30))
-    some = np.zeros((models, 30))
-    some[:, :20] = 1
-    for loss in (LOSSES["AUX"], LOSSES["CACE, quantile"], lambda z, q: ((z - q) ** 2).sum(-1)):
-        how = {"steps": 40, "lr": 0.1, "compute": DOUBLE}
-        weighted = train(Network(), X, Q, early_stopping=EarlyStopping(held, labels, some, loss=loss), **how)
-        subset = train(Network(), X, Q, early_stopping=EarlyStopping(held[:20], labels[:, :20], loss=loss), **how)
-        agree(weighted.validation, subset.validation)
-    stop = EarlyStopping(held, 3 * labels, loss=SQUARED_LOSS)  # real targets, judged by a loss that takes them
-    assert train(Network(), X, Q, early_stopping=stop, **how).best_step.shape == (models,)
-    with pytest.raises(FloatingPointError, match="lower lr"):
-        train(Network(), X, Q, steps=40, lr=1e300, early_stopping=EarlyStopping(held, labels), optimizer=SGD())
-
-
-def test_one_logit_is_two_logits_at_half_the_penalty():
+def test_one_logit_is_two_logits_at_the_same_penalty():
     """By gradient descent from zero, and with twice the rate, the paths are the same."""
     X, Q, _, _ = problem(2)
     how = {"steps": 50, "optimizer": SGD(), "compute": DOUBLE}
     two = train(Network(init="zeros"), X, Q, lr=0.1, l2=0.2, **how).logits(X)
-    one = train(Network(init="zeros", one_logit=True), X, Q, lr=0.2, l2=0.1, **how).logits(X)
+    one = train(Network(init="zeros", one_logit=True), X, Q, lr=0.2, l2=0.2, **how).logits(X)
     agree(one[..., 1] - one[..., 0], two[..., 1] - two[..., 0])
 
 
@@ -255,13 +233,6 @@ def test_chunks_and_threads_change_nothing_but_the_last_bits(network, device):
     torch.testing.assert_close(single.double(), reference, atol=1e-4, rtol=0)
 
 
-def test_memory_sets_the_chunks():
-    chunks = Compute(memory=1e6).chunks(100, 3e4, 1e4)
-    assert max(c.stop - c.start for c in chunks) == 33
-    assert [i for c in chunks for i in range(100)[c]] == list(range(100))
-    assert len(Compute(threads=2).chunks(4, 1e3, 1e3)) == 2
-
-
 def test_float32_statistics_are_those_of_float64():
     """Bias and variance over 60 teachers agree to 1e-4 of their size, far inside the Monte Carlo error."""
     from w2s_lib import KL, decompose
@@ -289,39 +260,13 @@ def test_snapshots_are_the_path():
     agree(run.snapshots[0], initialise(Network((6,)), d, 3, range(3), dtype=torch.float64).logits(X[:7]))
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_early_stopping_keeps_the_best_step(chunk):
-    """Against the whole path of the validation loss, computed from snapshots; alone or beside others."""
-    rng = np.random.default_rng(0)
-    X, held = rng.normal(size=(30, 10)), rng.normal(size=(50, 10))
-    Q, validation = (np.eye(3)[rng.integers(0, 3, size=(models, k))] for k in (30, 50))
-    network, how = Network((20,)), {"lr": [0.01, 0.03, 0.003], "compute": replace(DOUBLE, chunk=chunk)}
-    steps = list(range(0, 201, 10))
-    path = train(network, X, Q, steps=200, snapshots=(held, steps), **how).snapshots
-    loss = CE(path, torch.as_tensor(validation).expand_as(path)).mean(-1)  # (looks, models)
-    stopping = EarlyStopping(held, validation, every=10, patience=4)
-    run = train(network, X, Q, steps=200, early_stopping=stopping, **how)
-    for m in range(models):
-        best, wait = 0, 0
-        for i, value in enumerate(loss[:, m]):
-            best, wait = (i, 0) if i == 0 or value < loss[best, m] else (best, wait + 1)
-            if wait == 4:
-                break
-        assert run.best_step[m] == steps[best]
-        agree(run.logits(held)[m], path[best, m])
-    assert len(set(run.best_step.tolist())) > 1 and run.best_step.max() < 200
-    seen = ~run.validation.isnan()
-    agree(run.validation[seen], loss[: len(seen)][seen])
-
-
-def test_a_model_that_diverges_does_not_take_the_others_along():
+def test_models_that_diverge_are_named():
     X, Q, _, _ = problem()
     how = {"steps": 300, "optimizer": SGD(), "loss": SQUARED_LOSS}
     with pytest.raises(FloatingPointError, match=r"models \[1\] diverged by step .*lower lr \(1e\+06\)"):
         train(Network(), X, Q, lr=[0.1, 1e6, 0.1], **how)
-    run = train(Network(), X, Q, lr=[0.1, 1e6, 0.1], on_divergence="keep", **how)
-    assert run.diverged.tolist() == [False, True, False]
-    agree(run.logits(X)[[0, 2]], train(Network(), X, Q, lr=0.1, **how).logits(X)[[0, 2]], atol=1e-5)
+    with pytest.raises(FloatingPointError, match=r"models \[2\] "):  # counted from the first, not from its chunk's
+        train(Network(), X, Q, lr=[0.1, 0.1, 1e6], compute=Compute(chunk=1), **how)
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
@@ -337,18 +282,17 @@ def test_a_warm_start_goes_on_and_obeys_the_mask(frozen):
 
 
 def test_a_model_is_the_same_alone_and_in_company():
-    """All at once: own inputs and batches, masks, weights, early stopping, snapshots, two threads, one logit."""
+    """All at once: own inputs and batches, masks, weights, snapshots, two threads, one logit."""
     rng = np.random.default_rng(0)
     E, k = 5, 12
     X, held = rng.normal(size=(E, n, d)), rng.normal(size=(E, k, d))
-    Q, validation = rng.dirichlet(np.ones(2), size=(E, n)), rng.dirichlet(np.ones(2), size=(E, k))
+    Q = rng.dirichlet(np.ones(2), size=(E, n))
     weights, mask = rng.multinomial(n, np.full(n, 1 / n), size=E).astype(float), rng.integers(0, 2, (E, d)) * 1.0
     lr, l2 = rng.uniform(0.01, 0.05, E), rng.uniform(0, 0.1, E)
     network = Network((6, 4), activation="tanh", frozen=1, one_logit=True)
 
     def fit(rows, **compute):
-        stop = EarlyStopping(held[rows], validation[rows], every=5, patience=2)
-        own = {"weights": weights[rows], "mask": mask[rows], "lr": lr[rows], "l2": l2[rows], "early_stopping": stop}
+        own = {"weights": weights[rows], "mask": mask[rows], "lr": lr[rows], "l2": l2[rows]}
         own |= {"seeds": np.arange(E)[rows], "snapshots": (held[rows], [0, 7]), "loss": LOSSES["CACE, quantile"]}
         settings = {"steps": 60, "batch": 11, "order": None, "compute": replace(DOUBLE, **compute)}
         return train(network, X[rows], Q[rows], **own, **settings)
@@ -358,7 +302,6 @@ def test_a_model_is_the_same_alone_and_in_company():
         alone = fit([m])
         agree(alone.logits(held[[m]])[0], together.logits(held)[m])
         agree(alone.snapshots[:, 0], together.snapshots[:, m])
-        assert alone.best_step[0] == together.best_step[m]
 
 
 def test_models_pick_convert_and_show_features():
@@ -415,16 +358,10 @@ NAN = np.full((n, d), np.nan)
         ({"mask": np.ones(d)}, "mask"),
         ({"weights": np.ones(n)}, "weights"),
         ({"seeds": 3}, "seeds"),
-        ({"targets": np.arange(n) % 3}, "targets"),
         ({"targets": np.eye(3, dtype=int)[np.arange(n) % 3]}, "targets"),
-        ({"compute": Compute(threads=0)}, "threads"),
         ({"seeds": [0, 1]}, "targets"),
         ({"lr": 0.0}, "lr"),
         ({"lr": [0.1, 0.2]}, "lr"),
-        (
-            {"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 3)) / 3, loss=lambda z, q: z.sum())},
-            "early.*",
-        ),
         ({"l2": -1.0}, "l2"),
         ({"steps": 0}, "steps"),
         ({"batch": n + 1}, "batch"),
@@ -432,12 +369,7 @@ NAN = np.full((n, d), np.nan)
         ({"network": Network(one_logit=True)}, "one_logit"),
         ({"snapshots": (np.zeros((2, d)), [11])}, "snapshots"),
         ({"snapshots": (np.zeros((2, d + 1)), [1])}, "snapshots"),
-        ({"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 4)) / 4)}, "early_stopping.targets"),
-        ({"early_stopping": EarlyStopping(np.zeros((2, d)), np.ones((2, 3)))}, "early_stopping.targets"),
-        ({"early_stopping": EarlyStopping(np.zeros((2, d + 1)), np.ones((2, 3)) / 3)}, "early_stopping.X"),
         ({"loss": lambda z, q: z.sum()}, "loss"),
-        ({"on_divergence": "ignore"}, "on_divergence"),
-        ({"compute": Compute(device="cuda:7")}, "device"),
         ({"loss": LOSSES["RCE"], "targets": np.eye(3)[np.arange(n) % 3]}, "q"),
     ],
 )
@@ -454,16 +386,3 @@ def test_bad_networks_name_the_field(change):
         Network(**change)
 
 
-@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD, momentum"])
-def test_a_step_counter_on_the_device_counts_as_a_number_does(name, monkeypatch):
-    """What a CPU can check of the GPU's path: there the step number is a tensor, also for the warm-up of AUX."""
-    X, Q, weights, _ = problem()
-    how = {"steps": 30, "lr": [0.01, 0.02, 0.03], "optimizer": OPTIMIZERS[name][0], "weights": weights, "batch": 20}
-    how |= {"loss": AuxiliaryConfidence(0.5, warmup=20), "compute": DOUBLE}
-    expected, step = train(Network((6,)), X, Q, **how).logits(X), _Chunk.step
-
-    def counted(self, t, rows=None):
-        step(self, torch.tensor(float(t), dtype=torch.float64), rows)
-
-    monkeypatch.setattr(_Chunk, "step", counted)
-    agree(train(Network((6,)), X, Q, **how).logits(X), expected, atol=1e-12)

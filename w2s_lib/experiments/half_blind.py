@@ -169,7 +169,8 @@ def _fit(split, targets, weights, prior_precision, *, mask=None, tol=1e-5):
     """
     X = split.images.pixels[split.pool]
     # few images may lack a class, and the teacher may never name one
-    return fit_probes(X, targets, weights=weights, mask=mask, l2=prior_precision, tol=tol, allow_empty=True)
+    l2 = prior_precision / weights.sum(1)
+    return fit_probes(X, targets, weights=weights, mask=mask, l2=l2, tol=tol, allow_empty=True)
 
 
 def _fit_teachers(config, split, labels):

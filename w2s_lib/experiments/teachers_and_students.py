@@ -84,7 +84,7 @@ def fit_teachers(task: Task, X: np.ndarray, config: Protocol, compute: Compute =
         X[pool],
         np.array(labels),
         weights=np.array(weights),
-        l2=config.teacher_prior_precision,
+        l2=config.teacher_prior_precision / np.sum(weights, 1),
         tol=1e-7,
         allow_empty=True,  # a few gold inputs may lack a class
         # optima, so in double precision; the memory decides which teachers stop together, and is not the machine's
@@ -145,8 +145,7 @@ def fit_students(
     labels = {"soft": q, "hard": np.eye(K)[q.argmax(-1)], "true": np.eye(K)[y]}
     losses, m = student_losses(config), len(config.l2s)
     targets = np.repeat([labels[kind] for _, kind in losses.values()], m, axis=0)
-    # half the penalty on the one logit of two classes is the penalty on two
-    l2 = np.tile(config.l2s, len(losses)) / (2 if K == 2 else 1)
+    l2 = np.tile(config.l2s, len(losses))
     trained = train(
         Network(init="zeros", one_logit=K == 2),
         Phi[:n],

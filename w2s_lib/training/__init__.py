@@ -1,7 +1,7 @@
 """Training many models as one batch."""
 
 from .compute import EXACT, Compute
-from .loop import EarlyStopping, Run, train
+from .loop import Run, train
 from .network import Models, Network, initialise
 from .optimisers import SGD, Adam
 from .probes import Probes, fit_probes
@@ -11,7 +11,6 @@ __all__ = [
     "SGD",
     "Adam",
     "Compute",
-    "EarlyStopping",
     "Models",
     "Network",
     "Probes",

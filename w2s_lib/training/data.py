@@ -2,94 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._checks import check_labels, require
-from ..losses import Loss, Squared
-from .network import inputs
+from .compute import Compute
+from .network import Array, inputs
 
 
+@dataclass(frozen=True)
 class Data:
-    """Inputs, labels and example weights of a stack of models, checked; `name` goes before the argument's in errors."""
+    """What `check_data` lets through; the inputs are on the device, the rest is on the CPU."""
 
-    def __init__(
-        self, X, targets, weights, mask, models, compute, per_model=(), simplex=True, allow_empty=False, name=""
-    ):
-        compute.check()
-        self.X = inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), name + "X")
-        Q, w, mask = (None if x is None else torch.as_tensor(x).cpu() for x in (targets, weights, mask))
-        n, shape = self.X.shape[-2], "(inputs, classes) or (models, inputs, classes)"
-        require(
-            Q.ndim in (2, 3), name + "targets", f"need shape {shape}, got {tuple(Q.shape)}; one_hot makes it of labels"
-        )
-        require(Q.is_floating_point(), name + "targets", f"are of type {Q.dtype}; convert them to floating point")
-        Q = Q if Q.ndim == 3 else Q[None]
-        require(Q.shape[1] == n, name + "targets", f"have {Q.shape[1]} inputs, X has {n}")
-        for what, x in (("weights", w), ("mask", mask)):
-            require(x is None or x.ndim == 2, name + what, "need two axes, the first for the models")
-        require(mask is None or ((mask == 0) | (mask == 1)).all(), name + "mask", "must be 0 or 1")
-        counts = [len(x) for x in (Q, w, mask, self.X if self.X.ndim == 3 else None, *per_model) if x is not None]
-        E = max(counts) if models is None else models
-        require(len(Q) in (1, E), name + "targets", f"are for {len(Q)} models, there are {E}")
-        require(self.X.ndim == 2 or len(self.X) == E, name + "X", f"has the inputs of {len(self.X)} models, not {E}")
-        require(mask is None or mask.shape == (E, self.X.shape[-1]), name + "mask", f"need {(E, self.X.shape[-1])}")
-        used = torch.ones(len(Q), n, dtype=torch.bool)
-        if w is not None:
-            require(w.shape == (E, n), name + "weights", f"need shape {(E, n)}, got {tuple(w.shape)}")
-            good = torch.isfinite(w).all() and (w >= 0).all() and (w.sum(1) > 0).all()
-            require(good, name + "weights", "must be finite and >= 0, with at least one example a model")
-            used = w > 0 if len(Q) == E else (w > 0).any(0, keepdim=True)
-        rows = Q[used]  # the labels of examples that no model uses may be anything
-        require(torch.isfinite(rows).all(), name + "targets", "hold NaN or infinity")
-        if simplex:
-            check_labels(rows, name=name + "targets")
-            known = torch.where(used[:, :, None], Q, 0)
-            mass = known.sum(1) if w is None else (w.to(known)[:, None] @ known)[:, 0]
-            empty = [] if allow_empty else (mass == 0).nonzero().tolist()
-            cases = "model {} has no example of class {}".format(*empty[0]) if empty else ""
-            remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
-            require(not empty, name + "targets", f"{cases} {remedy}")
-        self.targets, self.weights, self.mask, self.models = Q, w, mask, E
+    X: Tensor  # (inputs, features), shared; or (models, inputs, features)
+    targets: Tensor  # (models, inputs, classes), or (1, inputs, classes) for all models
+    weights: Tensor | None  # (models, inputs)
+    mask: Tensor | None  # (models, features), 0 or 1
+    models: int
 
-    def of(self, rows):
-        """X, labels (models or 1, classes, inputs) and weights (models, inputs) or None of the models `rows`."""
+    def part(self, rows: slice, compact: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        """X, labels (models or 1, classes, inputs) and weights (models, inputs) or None of the models `rows`.
+
+        compact : where all models use fewer than half of the inputs, X is (models, inputs, features), those they use
+        """
         X = self.X if self.X.ndim == 2 else self.X[rows]
         Q = (self.targets if len(self.targets) == 1 else self.targets[rows]).to(X).mT.contiguous()
         if self.weights is None:
             return X, Q, None
-        w = self.weights[rows].to(X)
-        return X, torch.where((w > 0)[:, None], Q, 1 / Q.shape[1]), w
-
-    def own_rows(self, rows):
-        """The same; where all models use fewer than half of the inputs, X is (models, rows, features), their own."""
-        X, Q, w = self.of(rows)
-        most = len(X) if w is None or X.ndim == 3 else int((w > 0).sum(1).max())
-        if most >= X.shape[-2] / 2 or w is None or X.ndim == 3:
+        used = self.weights[rows] > 0
+        most, w = int(used.sum(1).max()), self.weights[rows].to(X)
+        Q = torch.where(used[:, None].to(X.device), Q, 1 / Q.shape[1])
+        if not compact or X.ndim == 3 or most >= len(X) / 2:
             return X, Q, w
-        own = (w > 0).to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]  # padded with weights of 0
-        return X[own], take(Q, own), w.gather(1, own)
+        first = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most].to(X.device)
+        return X[first], take(Q, first), w.gather(1, first)  # padded with weights of 0
 
 
-def take(x, rows):
-    """Examples `rows`, (inputs,) or (models, inputs), of x (models or 1, k, inputs)."""
-    if rows.ndim == 1:
-        return x[..., rows]
-    return x.expand(len(rows), -1, -1).gather(2, rows[:, None].expand(-1, x.shape[1], -1))
+def check_data(
+    X: Array,
+    targets: Array,
+    weights: Array | None,
+    mask: Array | None,
+    *,
+    compute: Compute,
+    models: int | None = None,
+    per_model: Sequence[Array] = (),
+    simplex: bool = True,
+    allow_empty: bool = False,
+) -> Data:
+    """Data for a stack of `models`, or of as many as the arguments are for; `per_model` has one entry a model or one.
+
+    Raises ValueError that names the argument. simplex : the labels must be probabilities; allow_empty : as in `train`
+    """
+    X = inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), "X")
+    Q, (w, mask) = _as_targets(targets), (None if x is None else torch.as_tensor(x).cpu() for x in (weights, mask))
+    n, d = X.shape[-2:]
+    require(Q.shape[1] == n, "targets", f"have {Q.shape[1]} inputs, X has {n} (integers are class labels)")
+    for name, x in (("weights", w), ("mask", mask)):
+        require(x is None or x.ndim == 2, name, "need two axes, the first for the models")
+    counts = [len(x) for x in (Q, w, mask, X if X.ndim == 3 else None, *per_model) if x is not None]
+    E = max(counts) if models is None else models
+    require(len(Q) in (1, E), "targets", f"are for {len(Q)} models, there are {E}")
+    require(X.ndim == 2 or len(X) == E, "X", f"has the inputs of {len(X)} models, not {E}")
+    if mask is not None:
+        require(mask.shape == (E, d), "mask", f"need shape {(E, d)}, got {tuple(mask.shape)}")
+        require(((mask == 0) | (mask == 1)).all(), "mask", "must be 0 or 1")
+    if w is not None:
+        require(w.shape == (E, n), "weights", f"need shape {(E, n)}, got {tuple(w.shape)}")
+        good = torch.isfinite(w).all() and (w >= 0).all() and (w.sum(1) > 0).all()
+        require(good, "weights", "must be finite and >= 0, with at least one example a model")
+    _check_used_targets(Q, w, simplex, allow_empty)
+    return Data(X, Q, w, mask, E)
 
 
-def endless_batches(n, batch, seeds, order, device):
-    """Batches without end: one permutation of the inputs behind the other, cut into pieces of `batch`."""
-    keys = [[order, 0]] if order is not None else [[seed, 1] for seed in seeds]
-    streams = [np.random.default_rng(key) for key in keys]
+def _as_targets(targets: Array) -> Tensor:
+    """Labels (models or 1, inputs, classes); integers are class labels and become one-hot."""
+    Q = torch.as_tensor(targets).cpu()
+    shape, real = tuple(Q.shape), Q.is_floating_point()
+    require(Q.numel() and not Q.is_complex(), "targets", f"of shape {shape} and {Q.dtype} are no labels")
+    if real:
+        remedy = "(inputs, classes) or (models, inputs, classes); class labels are of an integer type"
+        require(Q.ndim in (2, 3), "targets", f"of real numbers need shape {remedy}, got {shape}")
+    else:
+        remedy = "class labels, (inputs,) or (models, inputs); convert one-hot ones to floating point"
+        require(Q.ndim in (1, 2), "targets", f"of an integer type are {remedy}; got {shape}")
+        require((Q >= 0).all(), "targets", "are class labels below 0; number the classes 0, 1, 2, ...")
+        Q = torch.nn.functional.one_hot(Q.long()).float()
+    return Q if Q.ndim == 3 else Q[None]
+
+
+def _check_used_targets(Q: Tensor, w: Tensor | None, simplex: bool, allow_empty: bool) -> None:
+    """ValueError for bad labels of examples that a model uses; the labels of others may be anything."""
+    used = torch.ones(Q.shape[:2], dtype=torch.bool) if w is None else w > 0
+    used = used if len(used) == len(Q) else used.any(0, keepdim=True)
+    require(torch.isfinite(Q[used]).all(), "targets", "hold NaN or infinity")
+    if not simplex:
+        return
+    check_labels(Q[used], name="targets")
+    if not allow_empty:
+        known = torch.where(used[:, :, None], Q, 0)
+        mass = known.sum(1) if w is None else (w.to(known)[:, None] @ known)[:, 0]  # (models or 1, classes)
+        empty = (mass == 0).nonzero().tolist()
+        case = "model {} has no example of class {}".format(*empty[0]) if empty else ""
+        remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
+        require(not empty, "targets", f"{case} {remedy}")
+
+
+def epochs(n: int, batch: int, keys: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """Blocks of n // batch batches without end, (batches, keys, batch), each key a stream of random numbers.
+
+    A stream is one permutation of the inputs behind the other, cut into pieces of `batch`.
+    """
+    streams, count = [np.random.default_rng(key) for key in keys], n // batch
     left = np.empty((len(streams), 0), dtype=np.int64)
     while True:
-        while batch and left.shape[1] < batch:
+        while left.shape[1] < count * batch:
             left = np.concatenate([left, np.stack([rng.permutation(n) for rng in streams])], 1)
-        rows, left = left[:, :batch], left[:, batch:]
-        yield torch.as_tensor(rows[0] if order is not None else rows, device=device) if batch else None
+        block, left = np.split(left, [count * batch], axis=1)
+        yield torch.as_tensor(block.reshape(len(streams), count, batch).swapaxes(0, 1))
 
 
-def on_simplex(loss):
-    """Whether labels must be distributions: not for the squared loss, and a user's own may take anything."""
-    return isinstance(loss, Loss) and not isinstance(loss, Squared)
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """Examples `rows` (models or 1, batch) of x (models or 1, k, inputs); with one entry for all inputs, x itself."""
+    if x.shape[2] == 1:
+        return x
+    models = max(len(x), len(rows))  # gather is three times as fast as an index on the last axis
+    return x.expand(models, -1, -1).gather(2, rows[:, None].expand(models, x.shape[1], -1))
+
+
+def take_inputs(X: Tensor, rows: Tensor) -> Tensor:
+    """Inputs `rows` (models or 1, batch) of X (inputs, features) or (models, inputs, features)."""
+    if X.ndim == 2:
+        return X.index_select(0, rows[0]) if len(rows) == 1 else X[rows]
+    return X.gather(1, rows[:, :, None].expand(len(X), -1, X.shape[2]))

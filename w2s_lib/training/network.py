@@ -2,26 +2,24 @@ r"""Stacks of networks: linear probes, MLPs and random features, many models in 
 
     a_0 = x,   a_l = act(W_l a_{l-1} + b_l),   logits = W_L a_{L-1} + b_L
 
-The layout is class-first: weights (models, out, in), activations and logits (models, units, inputs). The softmax then
-runs along a short axis with the inputs contiguous behind it, and each layer is one batched matrix product. Inputs are
-shared by all models, (inputs, features), or each model has its own, (models, inputs, features). On
-shared inputs the first layer of all models is one product, (models out, features) x (features, inputs).
+Weights are (models, out, in). Inputs are shared by all models, (inputs, features), or each model has its own, (models,
+inputs, features). Logits are (models, inputs, classes), a view of the class-first layout in which all is computed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._checks import require
+from ._layers import ACTIVATIONS, forward, two_logits
 
-# name: (act, in place), (its derivative times D, in place in D, from the activation A)
-ACTIVATIONS = {
-    "relu": (torch.relu_, lambda D, A: torch.ops.aten.threshold_backward.grad_input(D, A, 0, grad_input=D)),
-    "tanh": (torch.tanh_, lambda D, A: torch.ops.aten.tanh_backward.grad_input(D, A, grad_input=D)),
-}
+Array = Any  # a NumPy array or a torch tensor
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,24 @@ class Network:
     """The architecture that all models of a stack share. hidden = () is a linear probe.
 
     init="normal" draws weights from N(0, 1)/sqrt(in), with biases 0; "zeros" does so too and sets the last layer to 0.
+
+    >>> Network(hidden=(64, 32)).shapes(features=10, classes=3)
+    [(64, 10), (32, 64), (3, 32)]
     """
 
     hidden: tuple[int, ...] = ()  # units of each hidden layer
     activation: str = "relu"  # or "tanh"
     frozen: int = 0  # so many first layers keep their initial weights: frozen=1 are random features with a trained head
     init: str = "uniform"  # U(-1, 1)/sqrt(in), as torch.nn.Linear; or "normal" or "zeros"
-    one_logit: bool = False  # two classes as logits (0, z): half the work; half the l2 gives the models of two logits
+    one_logit: bool = False  # two classes as logits (0, z): the same models for half the work
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(all(h > 0 for h in self.hidden), "hidden", "needs positive numbers of units")
         require(self.activation in ACTIVATIONS, "activation", f"must be one of {', '.join(ACTIVATIONS)}")
         require(0 <= self.frozen <= len(self.hidden), "frozen", "must lie between 0 and the number of hidden layers")
         require(self.init in ("uniform", "normal", "zeros"), "init", "must be 'uniform', 'normal' or 'zeros'")
 
-    def shapes(self, features, classes):
+    def shapes(self, features: int, classes: int) -> list[tuple[int, int]]:
         """[(out, in), ...] of the layers."""
         require(not self.one_logit or classes == 2, "one_logit", f"is for two classes, the targets have {classes}")
         sizes = (features, *self.hidden, 1 if self.one_logit else classes)
@@ -55,19 +56,19 @@ class Models:
     """A stack of models: weights[l] (models, out, in) and biases[l] (models, out)."""
 
     network: Network
-    weights: tuple[torch.Tensor, ...]
-    biases: tuple[torch.Tensor, ...]
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.weights[0])
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Models:
         """The stack of the models that `index` (a slice, a mask or integers) picks."""
         index = [int(index)] if np.ndim(index) == 0 and not isinstance(index, slice) else index
         pick = {name: tuple(x[index] for x in getattr(self, name)) for name in ("weights", "biases")}
         return replace(self, **pick)
 
-    def logits(self, X, layers=None):
+    def logits(self, X: Array, layers: int | None = None) -> Tensor:
         """Logits on X (inputs, features), or (models, inputs, features): (models, inputs, classes), a view.
 
         layers : go only through so many layers and return activations (the features that a frozen layer makes)
@@ -82,7 +83,7 @@ class Models:
                 return ACTIVATIONS[self.network.activation][0](out).mT
             return (two_logits(out) if self.network.one_logit else out).mT
 
-    def module(self, model):
+    def module(self, model: int) -> torch.nn.Sequential:
         """Model number `model` as a torch.nn.Sequential with copies of its parameters; one output if `one_logit`."""
         act = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[self.network.activation]
         layers = []
@@ -95,7 +96,15 @@ class Models:
         return torch.nn.Sequential(*layers[:-1])
 
 
-def initialise(network, features, classes, seeds, *, device="cpu", dtype=torch.float32):
+def initialise(
+    network: Network,
+    features: int,
+    classes: int,
+    seeds: Sequence[int],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Models:
     """Untrained Models, one a seed. A model's weights depend on its own seed alone, and on no device."""
     shapes = network.shapes(features, classes)
     weights = [torch.empty(len(seeds), *shape) for shape in shapes]
@@ -115,7 +124,13 @@ def initialise(network, features, classes, seeds, *, device="cpu", dtype=torch.f
     return Models(network, tuple(W.to(**place) for W in weights), tuple(b.to(**place) for b in biases))
 
 
-def inputs(X, like, name):
+def join(parts: Sequence[Models]) -> Models:
+    """One stack of several."""
+    weights, biases = ([getattr(part, name) for part in parts] for name in ("weights", "biases"))
+    return replace(parts[0], weights=tuple(map(torch.cat, zip(*weights))), biases=tuple(map(torch.cat, zip(*biases))))
+
+
+def inputs(X: Array, like: Tensor, name: str) -> Tensor:
     """X as a tensor like `like` (device and dtype), checked: two or three axes, finite."""
     X = torch.as_tensor(X, dtype=like.dtype, device=like.device)
     require(
@@ -123,47 +138,3 @@ def inputs(X, like, name):
     )
     require(torch.isfinite(X).all(), name, "holds NaN or infinity")
     return X
-
-
-def two_logits(z):
-    """(..., 1, inputs) -> (..., 2, inputs): the logits (0, z)."""
-    return torch.cat([torch.zeros_like(z), z], -2)
-
-
-def forward(layers, X, activation, buffers=None):
-    """Activations of all layers, [(models, units, inputs), ...]; the last are logits.
-
-    layers  : [(W (models, out, in), b (models, out, 1)), ...]
-    X       : (inputs, features), or (models, inputs, features)
-    buffers : tensors to write into, one a layer, or None
-    """
-    act, _ = ACTIVATIONS[activation]
-    buffers = buffers or [W.new_empty(*W.shape[:2], X.shape[-2]) for W, _ in layers]
-    for i, (A, (W, b)) in enumerate(zip(buffers, layers)):
-        if i:
-            torch.baddbmm(b, W, act(buffers[i - 1]), out=A)
-        elif X.ndim == 3:
-            torch.baddbmm(b, W, X.mT, out=A)
-        else:  # all models in one product
-            torch.addmm(b.reshape(-1, 1), W.reshape(-1, W.shape[2]), X.T, out=A.view(-1, len(X)))
-    return buffers
-
-
-def backward(layers, gradients, X, activations, R, activation, deltas):
-    """Write the gradients of the parameters, given R = d objective / d logits, (models, classes, inputs).
-
-    gradients : tensors of the shapes of `layers`
-    deltas    : buffers of the shapes of the hidden activations
-    """
-    _, derivative = ACTIVATIONS[activation]
-    for i in range(len(layers) - 1, -1, -1):
-        G, g = gradients[i]
-        torch.sum(R, 2, keepdim=True, out=g)
-        if i:
-            torch.bmm(R, activations[i - 1].mT, out=G)
-            R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
-            derivative(R, activations[i - 1])
-        elif X.ndim == 3:
-            torch.bmm(R, X, out=G)
-        else:
-            torch.mm(R.reshape(-1, R.shape[2]), X, out=G.view(-1, G.shape[2]))

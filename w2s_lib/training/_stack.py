@@ -1,0 +1,164 @@
+"""A stack of models in training, and its step: on a GPU one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .._checks import require
+from ..losses import Loss
+from ._layers import backward, forward, two_logits
+from .data import Data, epochs, take, take_inputs
+from .network import Models
+from .plan import Plan
+
+
+class Stack:
+    """Models in training. Their parameters are one flat tensor p, the weights before the biases, with gradients g.
+
+    Whatever a step touches is a tensor that stays where it is, counters included, and no step looks at a value: so a
+    CUDA graph can replay it.
+    """
+
+    def __init__(self, start: Models, data: Data, rows: slice, plan: Plan):
+        X, Q, w = data.part(rows, compact=plan.batch is None)
+        start = _masked(start, data.mask, rows, X)
+        self.plan, self.start = plan, start
+        self.X = self.behind_frozen(X)
+        self._place_labels(Q, w)
+        self._place_parameters()
+        self._place_settings()
+        frozen = plan.network.frozen
+        self.mask = None if data.mask is None or frozen else data.mask[rows].to(X)[:, None]
+        size, units = plan.batch or X.shape[-2], [W.shape[1] for W, _ in self.layers]
+        self.activations = [self.p.new_empty(plan.models, h, size) for h in units]
+        self.deltas = [torch.empty_like(A) for A in self.activations[:-1]]
+        self.t = torch.zeros((), dtype=torch.float64, device=X.device)  # steps so far
+
+    def behind_frozen(self, X: Tensor) -> Tensor:
+        """X as the first layer that is trained sees it."""
+        frozen = self.plan.network.frozen
+        return self.start.logits(X, layers=frozen).contiguous() if frozen else X
+
+    def _place_labels(self, Q, w):
+        """Labels as the loss wants them, what an example counts in the gradient (a batch stands for all), batches."""
+        plan, n = self.plan, Q.shape[2]
+        used = None if w is None else w > 0
+        self.labels = plan.loss.prepare(Q, -2, used) if isinstance(plan.loss, Loss) else (Q,)
+        share = Q.new_full((1, 1, 1), 1 / n) if w is None else (w / w.sum(1, keepdim=True))[:, None]
+        self.scale = share * (n / (plan.batch or n))
+        if plan.batch:
+            keys = [[plan.order, 0]] if plan.order is not None else [[int(seed), 1] for seed in plan.seeds]
+            self.epochs = epochs(n, plan.batch, keys)
+            self.rows = next(epochs(n, plan.batch, keys)).to(Q.device)  # (batches, models or 1, batch)
+
+    def _place_parameters(self):
+        frozen, start = self.plan.network.frozen, self.start
+        tensors = [*start.weights[frozen:], *(b[:, :, None] for b in start.biases[frozen:])]
+        self.shapes = [x.shape for x in tensors]
+        self.p = torch.cat([x.reshape(-1) for x in tensors])
+        self.g = torch.zeros_like(self.p)
+        self.layers, self.gradients = self.views(self.p), self.views(self.g)
+
+    def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """[(W, b), ...] of a flat tensor."""
+        tensors = [x.view(shape) for x, shape in zip(flat.split([s.numel() for s in self.shapes]), self.shapes)]
+        return list(zip(tensors, tensors[len(tensors) // 2 :]))
+
+    def _place_settings(self):
+        """Rates, penalties and the optimiser's state."""
+        plan, depth = self.plan, len(self.layers)
+        self.state, self.l2, self.lr = plan.optimizer.state(self.p), None, float(plan.lr[0])
+        if (plan.lr != plan.lr[0]).any():
+            self.lr = self._spread(plan.lr, self.shapes)
+        if (plan.l2 > 0).any():
+            self.l2 = self._spread(plan.l2, self.shapes[:depth])
+            if plan.network.one_logit:  # w stands for two rows, -w/2 and w/2
+                last = self.shapes[depth - 1].numel()
+                self.l2[-last:] /= 2
+
+    def _spread(self, values, shapes):
+        """Flat tensor with each model's number at all of its entries."""
+        return torch.cat([values.to(self.p)[:, None, None].expand(shape).reshape(-1) for shape in shapes])
+
+    def step(self) -> None:
+        """One step; on a batch if the plan has batches."""
+        X, labels, scale = self.X, self.labels, self.scale
+        if self.plan.batch:
+            rows = self.rows.index_select(0, (self.t % len(self.rows)).long().view(1))[0]
+            X, scale, *labels = take_inputs(X, rows), *(take(x, rows) for x in (scale, *labels))
+        A, network = self.activations, self.plan.network
+        forward(self.layers, X, network.activation, A)
+        R = _logit_gradient(self.plan.loss, A[-1], labels, self.t, network.one_logit).mul_(scale)
+        backward(self.layers, self.gradients, X, A, R, network.activation, self.deltas)
+        if self.mask is not None:
+            self.gradients[0][0].mul_(self.mask)
+        if self.l2 is not None:
+            self.g[: len(self.l2)].addcmul_(self.p[: len(self.l2)], self.l2)
+        self.plan.optimizer.update(self.p, self.g, self.state, self.lr)
+        self.t.add_(1)
+
+    def stepper(self) -> Callable[[int], None]:
+        """A function that does step number t = 0, 1, ...; on a GPU it replays a CUDA graph of `step`."""
+        replay = self._graph() if self.X.is_cuda else self.step
+
+        def step(t):
+            if self.plan.batch and t % len(self.rows) == 0:
+                self.rows.copy_(next(self.epochs))  # an epoch at a time
+            replay()
+
+        return step
+
+    def _graph(self):
+        kept = [(x, x.clone()) for x in (self.p, *self.state, self.t)]
+        stream = torch.cuda.Stream()  # capture asks for a warm-up on another stream; its effect is undone
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):  # the stream that it would take else is the first device's
+            self.step()
+        for x, old in kept:
+            x.copy_(old)
+        return graph.replay
+
+    def logits(self, X: Tensor) -> Tensor:
+        """Logits (models, inputs, classes) on inputs that went through `behind_frozen`."""
+        z = forward(self.layers, X, self.plan.network.activation)[-1]
+        return (two_logits(z) if self.plan.network.one_logit else z).mT
+
+    def diverged(self) -> list[int]:
+        """The models that have a parameter which is not finite."""
+        fine = torch.stack([x.isfinite().flatten(1).all(1) for layer in self.layers for x in layer]).all(0)
+        return (~fine).nonzero()[:, 0].tolist()
+
+    def models(self) -> Models:
+        """The models with their present parameters."""
+        start, frozen, layers = self.start, self.plan.network.frozen, self.views(self.p.clone())
+        weights = (*start.weights[:frozen], *(W for W, _ in layers))
+        return replace(start, weights=weights, biases=(*start.biases[:frozen], *(b[:, :, 0] for _, b in layers)))
+
+
+def _masked(models, mask, rows, like):
+    """`models` where `like` is; what a model does not see has weight 0 from the start, a warm one too."""
+    weights, biases = (tuple(x.to(like) for x in xs) for xs in (models.weights, models.biases))
+    if mask is not None:
+        weights = (weights[0] * mask[rows].to(like)[:, None], *weights[1:])
+    return replace(models, weights=weights, biases=biases)
+
+
+def _logit_gradient(loss, z, labels, step, one_logit):
+    """d loss / d z, class-first; a loss that is not one of ours is differentiated by autograd."""
+    if isinstance(loss, Loss):
+        return loss.one_logit_gradient(z, labels, step) if one_logit else loss.step_gradient(z, labels, -2, step)
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        full = (two_logits(leaf) if one_logit else leaf).mT
+        values = loss(full, labels[0].mT.expand_as(full))
+        require(values.shape == full.shape[:-1], "loss", f"gave {tuple(values.shape)}, not one value an example")
+        return torch.autograd.grad(values.sum(), leaf)[0].clone()  # it may be a view of a constant
