@@ -189,7 +189,7 @@ class Probe:
     def core_optimum(self, models):
         """The fixed-Hessian steps of `fit_probes`, to scikit-learn's objective."""
         targets = torch.nn.functional.one_hot(self.hard[:models], self.Q.shape[2]).float()
-        return fit_probes(self.X, targets, tol=1e-4, compute=Compute())
+        return fit_probes(self.X, targets, l2=1 / len(self.X), tol=1e-4, compute=Compute())
 
     def objectives(self, weight, bias):
         """Penalised objective of each model on its hard labels, float64: what scikit-learn minimises at C = 1."""
