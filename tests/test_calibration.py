@@ -1,4 +1,4 @@
-"""Scores against their definitions, the temperature against a grid and known answers, Newton's bracket; bad input."""
+"""Scores against their definitions, the temperature against a grid and known answers; bad input."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from scipy.special import entr
 from test_losses import draw
 
 from w2s_lib import KL
-from w2s_lib._newton import argmin_convex
 from w2s_lib.bregman import log_softmax
 from w2s_lib.calibration import entropy, expected_calibration_error, fit_temperature, scores
 from w2s_lib.losses import CE
@@ -93,21 +92,6 @@ def test_temperature_does_not_see_a_masked_class(mask, dtype):
     np.testing.assert_allclose(fit_temperature(masked, y), fit_temperature(z, y), rtol=1e-7)
     for name, value in vars(scores(y, z)).items():
         np.testing.assert_allclose(vars(scores(y, masked))[name], value, rtol=1e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("centre", [-30.0, -10.0, -3.0, 0.0, 7.0, 10.0, 30.0])
-def test_the_bracket_of_newton(centre):
-    """Functions whose derivative is flat away from the least point, where plain Newton's steps leap far away."""
-    scale = np.array([1e-3, 1.0, 1e3])
-
-    def derivatives(t):
-        slope = np.tanh(scale * (t - centre))
-        return slope, scale * (1 - slope**2)
-
-    t = argmin_convex(derivatives, -10.0, 10.0, np.full(3, 2.0), "x")
-    np.testing.assert_allclose(t, np.clip(centre, -10, 10), atol=1e-9)
-    with pytest.raises(ValueError, match=r"^x: gives a loss that is not finite"):
-        argmin_convex(lambda t: (np.nan * t, t), -1.0, 1.0, np.zeros(2), "x")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from test_bregman import GENERATORS, KL, LOGISTIC, SQUARED, balance, every, predictions, truths
 
 from w2s_lib import GENERALIZED_KL, ITAKURA_SAITO, crossed_mean, ledger, performance_gap_recovered
-from w2s_lib.gain import best_blend, split_residual
+from w2s_lib.gain import _quantile_bins, best_blend, split_residual
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -167,6 +167,17 @@ def test_pairs_that_share_a_teacher_are_one_cluster():
     assert independent.gain.clusters == 20
     assert independent.gain.se < shared.gain.se  # counting one teacher as four would claim too much
     assert ledger(y, teacher[:, 0], student[0, 0]).gain.clusters == 1  # one student for all teachers: nothing crossed
+    # a leading axis that one side lacks, or has with length one, is shared, whatever its length
+    for one, many in (
+        (teacher[0, 0], student[0, :2]),
+        (teacher[:1, 0], student[:2, 0]),
+        (teacher[0, :1], student[0, :2]),
+    ):
+        assert ledger(y, one, many).gain.clusters == ledger(y, many, one).gain.clusters == 1
+    assert (
+        ledger(y, teacher[:2, 0], student[:2, :2]).gain.clusters == 2
+    )  # (2,) beside (2, 2): students share by columns
+    assert ledger(y, teacher[:2], student[:2, :2]).gain.clusters == 2
     assert shared.pair_gain.shape == (5, 4)
 
 
@@ -299,6 +310,16 @@ def test_half_weight_rule():
         assert around[1] < min(around[0], around[2])
 
 
+@pytest.mark.parametrize("weight", [-9.0, -3.0, 0.0, 0.4, 3.0, 9.0])
+def test_weights_are_found_in_all_of_the_bracket(weight):
+    """Squared loss, teacher = student + step, truth = student + weight step: no residual is left at that weight."""
+    student, step = np.random.default_rng(3).normal(size=(2, 50, 2))
+    blend = best_blend(student + weight * step, student + step, student, SQUARED)
+    assert blend.weight.value == pytest.approx(weight, abs=1e-9) and "best weight" in str(blend)
+    with pytest.raises(ValueError, match=r"^teacher: no best blend in \[-10, 10\]"):
+        best_blend(student + np.sign(weight + 0.1) * 11 * step, student + step, student, SQUARED)
+
+
 def test_many_pairs_at_once_equal_one_by_one():
     _, labels, teacher, student, _ = world(n=600)
     rng = np.random.default_rng(0)
@@ -314,14 +335,16 @@ def test_many_pairs_at_once_equal_one_by_one():
     assert split.thrown_away.value == pytest.approx(np.mean(parts))
 
 
-@pytest.mark.parametrize("rare", [0, 2])
+@pytest.mark.parametrize("rare", [(0,), (4,), (0, 1), (3, 4), (0, 2, 4)])
 def test_a_class_that_the_student_names_once_has_a_bin_to_go_to(rare):
     """The first joins the next class, the last the one before."""
     rng = np.random.default_rng(0)
-    student = rng.normal(size=(60, 3))
+    student = rng.normal(size=(60, 5))
     student[:, rare] = -9
-    student[7, rare] = 9
-    split = split_residual(rng.integers(0, 3, 60), rng.normal(size=(60, 3)), student, bins=6)
+    student[7 + np.arange(len(rare)), rare] = 9
+    split = split_residual(rng.integers(0, 5, 60), rng.normal(size=(60, 5)), student, bins=6)
+    sizes = np.bincount(_quantile_bins(student.argmax(1), KL.mean(student).max(1), 6))
+    assert sizes.min() >= 2 and len(sizes) == split.bins and np.bincount(student.argmax(1)).min() == 1
     assert split.calibration.value + split.thrown_away.value == pytest.approx(split.residual.value)
 
 
@@ -436,6 +459,8 @@ def test_a_mask_of_infinity_must_be_in_both_and_for_no_label():
         (lambda z: ledger([0, 3], z, z), "truth", "recode"),
         (lambda z: ledger([0, 0.5], z, z), "truth", "whole numbers"),
         (lambda z: ledger([0, 1], z, z, direction="X"), "direction", "must be 'forward'"),
+        (lambda z: ledger([0, 1], z, z, direction="F"), "direction", "must be 'forward' (once 'F')"),
+        (lambda z: ledger([0, 1], z, z, direction="R"), "direction", "'reverse' (once 'R')"),
         (lambda z: ledger([0, 1], z, z, direction="reverse"), "truth", "soft labels"),
         (lambda z: ledger([0, 1], z * np.nan, z), "teacher", "NaN"),
         (lambda z: ledger([0, 1], z, np.zeros((5, 2, 3))), "student", "broadcast"),

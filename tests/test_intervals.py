@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from w2s_lib import crossed_mean, crossed_ratio
+from w2s_lib.intervals import Estimate, nested_components, sign
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 0.0, 0.3), (0.0, 1.0, 0.3), (0.7, 0.7, 0.7), (0.0, 0.0, 1.0)])
@@ -29,6 +30,36 @@ def test_one_model_or_one_input_is_the_classical_standard_error():
         assert estimate.se == pytest.approx(v.std(ddof=1) / np.sqrt(50))
         assert estimate.df == pytest.approx(49)
     assert np.isnan(crossed_mean([[1.0]]).se)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 2), (2, 6), (4, 7)])
+def test_the_crossed_standard_error_by_hand(shape):
+    """Rows, columns and what they leave, as two-way analysis of variance has it; also for two models, two inputs."""
+    M, n = shape
+    v = np.random.default_rng(5).normal(size=shape) + np.arange(M)[:, None]
+    rows, columns = v.mean(1), v.mean(0)
+    rest = ((v - rows[:, None] - columns + v.mean()) ** 2).sum() / ((M - 1) * (n - 1)) / (M * n)
+    parts = rows.var(ddof=1) / M, columns.var(ddof=1) / n
+    found = crossed_mean(v)
+    assert found.se**2 == pytest.approx(max(sum(parts) - rest, rest))
+    assert found.df == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 / (M - 1) + parts[1] ** 2 / (n - 1)))
+
+
+def test_nested_components_of_a_plain_array_by_hand():
+    """One number a draw, shape (3, 4, 2): mean squares of nested analysis of variance."""
+    v = np.random.default_rng(6).normal(size=(3, 4, 2))
+    within = ((v - v.mean(2, keepdims=True)) ** 2).sum() / (3 * 4)
+    middle = 2 * ((v.mean(2) - v.mean((1, 2))[:, None]) ** 2).sum() / (3 * 3)
+    outer = 8 * ((v.mean((1, 2)) - v.mean()) ** 2).sum() / 2
+    found = nested_components(v)
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found, [(outer - middle) / 8, (middle - within) / 2, within])
+    np.testing.assert_allclose(nested_components(np.stack([v, 2 * v], -1)), np.stack([found, 4 * found], -1))
+
+
+def test_sign_and_its_correction_for_several_comparisons():
+    above, below = (Estimate(value, 1.0, np.inf, 1, 1, 100) for value in (2.5, -2.5))
+    assert (sign(above), sign(below), sign(above, comparisons=3), sign(above, comparisons=10)) == (1, -1, 1, 0)
 
 
 def test_clusters_of_copies_count_once():
@@ -63,6 +94,9 @@ def test_text_shows_value_and_interval():
         (lambda: crossed_mean(np.zeros((3, 2)), clusters=[0, 1]), "clusters"),
         (lambda: crossed_ratio(np.ones((2, 2)), np.ones((2, 3))), "denominator"),
         (lambda: crossed_ratio(np.ones((2, 2)), np.zeros((2, 2))), "denominator"),
+        (lambda: nested_components(np.ones((2, 2))), "values"),
+        (lambda: nested_components(np.ones((2, 1, 2))), "values"),
+        (lambda: sign(crossed_mean([[0.0, 1.0]]), 0), "comparisons"),
     ],
 )
 def test_bad_input_names_the_argument(call, argument):

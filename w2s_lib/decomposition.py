@@ -89,16 +89,16 @@ def decompose(
     require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
     xp, K = array_namespace(f), len(f)
 
-    if slot == 2:  # x: the coordinates that are averaged; back: from them to a prediction
+    if slot == 2:  # x: the coordinates that are averaged
         generator._check_masks(y, f, "predictions", truth=True)
-        x, back, centre = generator.dual(f), generator.from_dual, generator.dual_mean(f)
+        x, centre = generator.dual(f), generator.dual_mean(f)
         variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
 
         def risk(prediction):
             return generator._loss(xp, y, prediction)
     else:
         g = generator.from_mean(y)
-        x, back, centre = generator.mean(f), generator.from_mean, generator.primal_mean(f)
+        x, centre = generator.mean(f), generator.primal_mean(f)
         variance, slope = generator._divergence(xp, f, centre), generator._dual_step(xp, centre, g)
 
         def risk(prediction):
@@ -115,7 +115,9 @@ def decompose(
         excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
     else:
         all_but_one = (1 - xp.eye(K, dtype=x.dtype, device=device(x))) / (K - 1)
-        excess = influence + (K - 1) * (risk(back(xp.tensordot(all_but_one, x, axes=1))) - bias)
+        others = xp.tensordot(all_but_one, x, axes=1)  # means without each model in turn
+        others = generator.from_dual(others) if slot == 2 else generator.from_mean(others)
+        excess = influence + (K - 1) * (risk(others) - bias)
     total, noise, cross = risk(f), 0 * influence, 0 * influence
     if labels is not None:
         require(slot == 2, "labels", "are for slot=2; in slot 1 the truth is compared as it is")
@@ -126,5 +128,14 @@ def decompose(
         cross = xp.sum(generator._dual_step(xp, interior, f) * (xp.mean(drawn, axis=0) - y), axis=-1)
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
     bias, variance = bias + influence - excess, variance + excess
-    rows = [crossed_mean(v, clusters) for v in (total, noise, bias, variance, cross)]
-    return Decomposition(*rows, to_numpy(bias), to_numpy(variance), correction)
+    total, noise, bias, variance, cross = (to_numpy(x) for x in (total, noise, bias, variance, cross))
+    return Decomposition(
+        total=crossed_mean(total, clusters),
+        noise=crossed_mean(noise, clusters),
+        bias=crossed_mean(bias, clusters),
+        variance=crossed_mean(variance, clusters),
+        cross=crossed_mean(cross, clusters),
+        bias_values=bias,
+        variance_values=variance,
+        correction=correction,
+    )

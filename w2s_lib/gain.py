@@ -96,14 +96,24 @@ def ledger(
         residual = xp.sum(generator._dual_step(xp, g, s) * (generator.mean(w) - generator.mean(s)), axis=-1)
         return *(generator._divergence(xp, *pair) for pair in ((w, g), (s, g), (w, s))), residual
 
-    by_pair = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
-    risk_w, risk_s, misfit, residual = by_pair
+    terms = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
+    risk_w, risk_s, misfit, residual = terms
     gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
-    estimates = [crossed_mean(x, clusters) for x in (gain, misfit, residual, risk_w, risk_s)]
-    pairs = [x.mean(1) for x in (gain, misfit, residual)]
-    gap, scale = abs(pairs[0] - pairs[1] + pairs[2]), sum(abs(x).mean(1) for x in by_pair)
-    imbalance = float(np.max(gap / np.maximum(scale, np.finfo(float).tiny)))
-    return Ledger(*estimates, *(x.reshape(lead) for x in pairs), imbalance, direction, generator.name)
+    gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
+    scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
+    return Ledger(
+        gain=crossed_mean(gain, clusters),
+        misfit=crossed_mean(misfit, clusters),
+        residual=crossed_mean(residual, clusters),
+        teacher_risk=crossed_mean(risk_w, clusters),
+        student_risk=crossed_mean(risk_s, clusters),
+        pair_gain=gain.mean(1).reshape(lead),
+        pair_misfit=misfit.mean(1).reshape(lead),
+        pair_residual=residual.mean(1).reshape(lead),
+        imbalance=float(np.max(gap / scale)),
+        direction=direction,
+        generator=generator.name,
+    )
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
@@ -210,8 +220,10 @@ def split_residual(
     residual = (u * v).sum(0)
     covariance = np.array([_binned_products(u[:, pair], v[:, pair], labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
-    parts = [crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)]
-    return Split(*parts, max(len(np.unique(labels)) for labels in groups))
+    residual, calibration, thrown_away = (
+        crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)
+    )
+    return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
 
 
 def _binned_products(u, v, labels):

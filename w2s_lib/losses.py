@@ -46,7 +46,10 @@ def _quantile(x, level, used):
 class Loss:
     """What all losses share. z, q: the same shape; the result lacks the axis of the classes."""
 
-    parts = 1  # number of tensors that `prepare` returns
+    @property
+    def parts(self) -> int:
+        """Number of tensors that `prepare` returns."""
+        return 1
 
     def __call__(self, z: Tensor, q: Tensor, axis: int = -1) -> Tensor:
         """Loss of each example."""

@@ -1,0 +1,21 @@
+"""Newton's method finds what is inside the bracket, an end of it where a function is monotone, and refuses NaN."""
+
+import numpy as np
+import pytest
+
+from w2s_lib._newton import argmin_convex
+
+
+@pytest.mark.parametrize("centre", [-30.0, -10.0, -3.0, 0.0, 7.0, 10.0, 30.0])
+def test_the_bracket_of_newton(centre):
+    """Functions whose derivative is flat away from the least point, where plain Newton's steps leap far away."""
+    scale = np.array([1e-3, 1.0, 1e3])
+
+    def derivatives(t):
+        slope = np.tanh(scale * (t - centre))
+        return slope, scale * (1 - slope**2)
+
+    t = argmin_convex(derivatives, -10.0, 10.0, np.full(3, 2.0), "x")
+    np.testing.assert_allclose(t, np.clip(centre, -10, 10), atol=1e-9)
+    with pytest.raises(ValueError, match=r"^x: gives a loss that is not finite"):
+        argmin_convex(lambda t: (np.nan * t, t), -1.0, 1.0, np.zeros(2), "x")
