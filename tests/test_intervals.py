@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from w2s_lib import crossed_mean, crossed_ratio
-from w2s_lib.intervals import Estimate, nested_components, sign
+from w2s_lib.intervals import Estimate, sign
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 0.0, 0.3), (0.0, 1.0, 0.3), (0.7, 0.7, 0.7), (0.0, 0.0, 1.0)])
@@ -45,18 +45,6 @@ def test_the_crossed_standard_error_by_hand(shape):
     assert found.df == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 / (M - 1) + parts[1] ** 2 / (n - 1)))
 
 
-def test_nested_components_of_a_plain_array_by_hand():
-    """One number a draw, shape (3, 4, 2): mean squares of nested analysis of variance."""
-    v = np.random.default_rng(6).normal(size=(3, 4, 2))
-    within = ((v - v.mean(2, keepdims=True)) ** 2).sum() / (3 * 4)
-    middle = 2 * ((v.mean(2) - v.mean((1, 2))[:, None]) ** 2).sum() / (3 * 3)
-    outer = 8 * ((v.mean((1, 2)) - v.mean()) ** 2).sum() / 2
-    found = nested_components(v)
-    assert found.shape == (3,)
-    np.testing.assert_allclose(found, [(outer - middle) / 8, (middle - within) / 2, within])
-    np.testing.assert_allclose(nested_components(np.stack([v, 2 * v], -1)), np.stack([found, 4 * found], -1))
-
-
 def test_sign_and_its_correction_for_several_comparisons():
     above, below = (Estimate(value, 1.0, np.inf, 1, 1, 100) for value in (2.5, -2.5))
     assert (sign(above), sign(below), sign(above, comparisons=3), sign(above, comparisons=10)) == (1, -1, 1, 0)
@@ -94,8 +82,6 @@ def test_text_shows_value_and_interval():
         (lambda: crossed_mean(np.zeros((3, 2)), clusters=[0, 1]), "clusters"),
         (lambda: crossed_ratio(np.ones((2, 2)), np.ones((2, 3))), "denominator"),
         (lambda: crossed_ratio(np.ones((2, 2)), np.zeros((2, 2))), "denominator"),
-        (lambda: nested_components(np.ones((2, 2))), "values"),
-        (lambda: nested_components(np.ones((2, 1, 2))), "values"),
         (lambda: sign(crossed_mean([[0.0, 1.0]]), 0), "comparisons"),
     ],
 )

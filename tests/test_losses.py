@@ -14,7 +14,6 @@ from w2s_lib.losses import (
     AuxiliaryConfidence,
     ConfidenceSwitch,
     Mixture,
-    PerModel,
     ReverseFamily,
     linear_warmup,
     symmetric_loss,
@@ -246,12 +245,15 @@ ONE_LOGIT = {
     "SL": symmetric_loss(0.7, 0.2, clamp=1e-3),
     "CACE": ConfidenceSwitch(0.4, quantile=True, reverse=ReverseFamily(clamp=1e-3)),
     "AUX": AuxiliaryConfidence(0.5, warmup=10),
-    "one a model": PerModel((CE, AuxiliaryConfidence(0.5)), (1, 2)),
 }
 
 
 @pytest.mark.parametrize("loss", ONE_LOGIT.values(), ids=ONE_LOGIT.keys())
 def test_one_logit_is_two_logits(loss):
+    equals_two_logits(loss)
+
+
+def equals_two_logits(loss):
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(3, 1, 41, generator=rng, dtype=torch.float64)
     q = torch.rand(3, 1, 41, generator=rng, dtype=torch.float64)
@@ -259,20 +261,3 @@ def test_one_logit_is_two_logits(loss):
     labels = loss.prepare(torch.cat([1 - q, q], 1), -2, used)
     two = loss.step_gradient(torch.cat([torch.zeros_like(z), z], 1), labels, -2, 4)
     torch.testing.assert_close(loss.one_logit_gradient(z, labels, 4), two[:, 1:])
-
-
-def test_a_loss_for_each_block_of_models_is_each_loss_alone():
-    rng = torch.Generator().manual_seed(0)
-    q, z = (torch.randn(5, 3, 20, generator=rng, dtype=torch.float64).softmax(1) for _ in range(2))
-    z, parts = z.log(), (CE, ONE_LOGIT["CACE"], ONE_LOGIT["AUX"])
-    loss, rows = PerModel(parts, (2, 1, 2)), (slice(0, 2), slice(2, 3), slice(3, 5))
-    for name in ("step_value", "step_gradient"):
-        alone = [getattr(x, name)(z[r], x.prepare(q[r], -2), -2) for x, r in zip(parts, rows)]
-        torch.testing.assert_close(getattr(loss, name)(z, loss.prepare(q, -2), -2), torch.cat(alone))
-    shared = loss.prepare(q[:1], -2)  # labels that all models share
-    torch.testing.assert_close(shared[0], q[:1].expand(2, -1, -1))
-    with pytest.raises(ValueError, match=r"counts.*chunk=5"):
-        loss.step_gradient(z[:4], loss.prepare(q, -2), -2)
-    for bad in ((1,), (1, 0, 2)):
-        with pytest.raises(ValueError, match="counts"):
-            PerModel(parts, bad)

@@ -17,7 +17,6 @@ NumPy arrays or torch tensors (on any device), always in float64: float32 eigenv
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 from array_api_compat import array_namespace
 
 from ._checks import as_arrays, require
@@ -43,7 +42,7 @@ class Ridge:
 
     def coefficients(self, targets: Array, lambdas: Array) -> Array:
         """theta = V diag(a) U'y for targets (teachers, n), or one row a sample of a stack: (penalties, teachers, p)."""
-        _, y, _ = _as_float64(targets=targets, s=self.s)
+        _, y, _ = as_float64(targets=targets, s=self.s)
         stack, n = self.U.ndim == 3, self.U.shape[-2]
         expected = (len(self.U), n) if stack else (y.shape[0] if y.ndim else 1, n)
         require(tuple(y.shape) == expected, "targets", f"need shape {expected}, got {tuple(y.shape)}")
@@ -66,13 +65,13 @@ class Ridge:
         return self._checked(features) @ self.V * a[0][..., None, :]
 
     def _checked(self, features: Array) -> Array:
-        _, features, _ = _as_float64(features=features, s=self.s)
+        _, features, _ = as_float64(features=features, s=self.s)
         p, shape = self.V.shape[-2], tuple(features.shape)
         require(shape[1:] == (p,), "features", f"need shape (inputs, {p}), the same for all samples, got {shape}")
         return features
 
 
-def _as_float64(**named: Array) -> tuple[Any, ...]:
+def as_float64(**named: Array) -> tuple[Any, ...]:
     xp, *arrays = as_arrays(**named)
     return xp, *(xp.astype(x, xp.float64, copy=False) for x in arrays)
 
@@ -87,7 +86,7 @@ def decompose_features(features: Array) -> Ridge:
     array([[3. , 2. ],
            [1.5, 1.6]])
     """
-    xp, Phi = _as_float64(features=features)
+    xp, Phi = as_float64(features=features)
     require(Phi.ndim in (2, 3), "features", f"need shape (n, p) or (samples, n, p), got {tuple(Phi.shape)}")
     wide = Phi.shape[-2] <= Phi.shape[-1]
     square, basis = xp.linalg.eigh(Phi @ Phi.mT if wide else Phi.mT @ Phi)
@@ -114,7 +113,7 @@ def sampled_teachers(predictions: Array, n: int) -> TeacherMoments:
     The plain averages over the sample: what follows is exact for these teachers, and costs the same for any number of
     them, as the factors are brought to few columns. Raises ValueError for other shapes, and unless 0 < n < n + m.
     """
-    xp, f = _as_float64(predictions=predictions)
+    xp, f = as_float64(predictions=predictions)
     require(f.ndim == 2, "predictions", f"need shape (teachers, inputs), got {tuple(f.shape)}")
     require(0 < n < f.shape[1], "n", f"must leave training and test inputs of {f.shape[1]}")
     mean, power, root = xp.mean(f, axis=0), xp.mean(f[:, n:] ** 2), len(f) ** 0.5
@@ -139,7 +138,7 @@ def ridge_teachers(ridge: Ridge, features: Array, lam: float, truth: Array, nois
     """
     require(ridge.U.ndim == 2, "ridge", "must be one decomposition, not a stack")
     shrunk = ridge._shrunk(features, lam)
-    xp, truth, _ = _as_float64(truth=truth, s=ridge.s)
+    xp, truth, _ = as_float64(truth=truth, s=ridge.s)
     require(0 < n < len(shrunk), "n", f"must leave training and test inputs of {len(shrunk)}")
     require(truth.shape == (len(ridge.U),), "truth", f"need shape {(len(ridge.U),)}, got {tuple(truth.shape)}")
     require(noise >= 0, "noise", "is a standard deviation, >= 0")
@@ -179,7 +178,7 @@ def student_path(ridge: Ridge, features: Array, lambdas: Array, truth: Array, te
     [0.64, 0.16, -0.48]
     """
     require(ridge.U.ndim == 2, "ridge", "must be one decomposition, not a stack")
-    xp, g, mean, _ = _as_float64(truth=truth, mean=teachers.mean, s=ridge.s)
+    xp, g, mean, _ = as_float64(truth=truth, mean=teachers.mean, s=ridge.s)
     U, F1, F2, B = ridge.U, teachers.train, teachers.test, ridge._checked(features) @ ridge.V
     n, m = len(U), len(B)
     require(len(F1) == n and len(F2) == m, "teachers", f"are for {len(F1)} + {len(F2)} inputs, not {n} + {m}")
@@ -190,76 +189,3 @@ def student_path(ridge: Ridge, features: Array, lambdas: Array, truth: Array, te
     ww, wg, gg = teachers.power, mean[n:] @ g / m, g @ g / m
     teacher, student = ww - 2 * wg + gg + 0 * ss, ss - 2 * sg + gg
     return StudentPath(teacher - student, ss - 2 * sw + ww, 2 * (wg - sw - sg + ss), teacher, student)
-
-
-def smoother_path(smoothers: Array, mean: Array, covariance: Array, truth: Array) -> StudentPath:
-    r"""The ledger of a linear student f_s = S f_w on the teacher's inputs (fixed design), averaged over teachers.
-
-    smoothers  : (..., m, m), S, or a stack of them
-    mean       : (m,), mu = E f_w at the inputs;  covariance : (m, m), Sig = Cov f_w;  truth : (m,), g
-    Returns a StudentPath in the leading shape. Raises ValueError for shapes that do not match.
-    Squared loss; averages over the m inputs. Derived in the book. With b = mu - g, m times
-
-        gain     = tr((I - S'S) Sig) + |b|^2 - |S mu - g|^2
-        misfit   = tr((I - S)'(I - S) Sig) + |(I - S) mu|^2
-        residual = 2 <(I - S) mu, g - S mu> - 2 tr(S'(I - S) Sig)
-    """
-    xp, S, mu, Sig, g = _as_float64(smoothers=smoothers, mean=mean, covariance=covariance, truth=truth)
-    vector, matrix = tuple(g.shape), 2 * tuple(g.shape)
-    expected = {"smoothers": (S.shape[-2:], matrix), "mean": (mu.shape, vector), "covariance": (Sig.shape, matrix)}
-    for name, (shape, right) in expected.items():
-        require(tuple(shape) == right, name, f"needs shape {right} for a truth of shape {vector}")
-    f, smooth = S @ mu, S @ Sig
-    lost = xp.sum(S * (Sig - smooth), axis=(-2, -1))  # tr(S'(I - S) Sig)
-    teacher = xp.sum((mu - g) ** 2) + xp.sum(xp.linalg.diagonal(Sig)) + 0 * lost
-    student = xp.sum((f - g) ** 2, axis=-1) + xp.sum(S * smooth, axis=(-2, -1))
-    misfit = xp.sum((mu - f) ** 2, axis=-1) + xp.sum(xp.linalg.diagonal(Sig - smooth), axis=-1) - lost
-    residual = 2 * xp.sum((mu - f) * (g - f), axis=-1) - 2 * lost
-    return StudentPath(*(x / len(g) for x in (teacher - student, misfit, residual, teacher, student)))
-
-
-def best_smoother(mean: Array, covariance: Array, truth: Array) -> Array:
-    """The linear student of least risk, S = g mu' (mu mu' + Sig)^+, (m, m): no residual. Arguments: `smoother_path`."""
-    xp, mu, Sig, g = _as_float64(mean=mean, covariance=covariance, truth=truth)
-    return g[:, None] * (xp.linalg.pinv(mu[:, None] * mu + Sig) @ mu)
-
-
-def random_feature_ledger(d: Array, N: Array, d_s: Array, power: Array, alignment: Array) -> ExpectedLedger:
-    r"""The expected ledger of a student on random linear features, without a penalty; exact at every finite size.
-
-        m = min(N, d_s),  q = m / (|N - d_s| - 1)
-        misfit = (1 - m/d) M (1 + q),   residual = 2 (1 - m/d) (C + q M),   gain = (1 - m/d) (M - 2C - q M)
-
-    Inputs x ~ N(0, I_d), teacher x'theta_w, truth x'theta*; the student is the minimum-norm regression of the teacher's
-    labels at N inputs on W x, W (d_s, d) standard normal; inputs, W and (theta_w, theta*) are independent.
-    d, N, d_s        : dimension of the inputs, labels, features; integers, or arrays that broadcast
-    power, alignment : M = E|theta_w|^2 and C = E<theta_w, theta*>
-    If N and d_s are both at least d, the student is the teacher and every entry is 0. Otherwise the expectations are
-    finite for |N - d_s| >= 2 only (and the variances of what is averaged for |N - d_s| >= 4).
-    Raises ValueError where they are not, for sizes below 1 and for power < 0. Derived in the book, chapter "Capacity".
-    """
-    _, d, N, d_s, M, C = _as_float64(d=d, N=N, d_s=d_s, power=power, alignment=alignment)
-    for name, value, least in (("d", d, 1), ("N", N, 1), ("d_s", d_s, 1), ("power", M, 0)):
-        require(np.all(value >= least), name, f"must be at least {least}")
-    m, gap = np.minimum(N, d_s), np.abs(N - d_s) - 1
-    require(np.all((gap >= 1) | (m >= d)), "d_s", "must differ from N by 2 or more: the expectation is infinite")
-    missed, q = np.clip(1 - m / d, 0, None), np.where(m < d, m / np.where(m < d, gap, 1.0), 0.0)
-    misfit, residual = missed * M * (1 + q), 2 * missed * (C + q * M)
-    return ExpectedLedger(misfit - residual, misfit, residual)
-
-
-def posterior_mean_distance(d: Array, N: Array, d_s: Array, power: Array, centre: Array = 0.0) -> Array:
-    r"""E (f_s - E[f_w | f_s])^2 of the student of `random_feature_ledger`, if it interpolates: N < d, d_s >= N + 2.
-
-        (1 - N/d) (|mu|^2 + q M),   q = N / (d_s - N - 1),   for theta_w ~ N(mu, tau^2 I_d),  M = |mu|^2 + d tau^2
-
-    That is half the residual at an alignment |mu|^2. The posterior mean, given inputs, features and the student as a
-    function, is x'(mu + P(theta_w - mu)), with P the projection on the span of the N inputs.
-    d, N, d_s, power : as in `random_feature_ledger`
-    centre           : |mu|^2; 0 for a prior without a centre, |theta*|^2 for a teacher that scatters around the truth
-    Raises ValueError for other sizes, and unless 0 <= centre <= power. Derived in the book, chapter "Capacity".
-    """
-    require(np.all(np.less(N, d)), "N", "must be less than d; from there on the student is the teacher")
-    require(np.all(np.subtract(d_s, N) >= 2), "d_s", "must be at least N + 2: a student that interpolates")
-    require(np.all(np.less_equal(0, centre) & np.less_equal(centre, power)), "centre", "must lie between 0 and power")
-    return random_feature_ledger(d, N, d_s, power, alignment=centre).residual / 2

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from small_protocol import SMALL
 
-from w2s_lib.experiments.estimates import BETAS
+from w2s_lib.experiments.estimates import BETAS, nested_components
 from w2s_lib.experiments.protocol import run
-from w2s_lib.intervals import nested_components
 
 
 def test_isotonic_and_sharpened_students(result):
@@ -36,3 +35,21 @@ def test_nested_components_are_unbiased():
         assert abs(part.mean() - truth) < 4 * part.std() / 3000**0.5
     with pytest.raises(ValueError, match="values"):
         nested_components(np.zeros((1, 3, 3)))
+
+
+def test_nested_components_of_a_plain_array_by_hand():
+    """One number a draw, shape (3, 4, 2): mean squares of nested analysis of variance."""
+    v = np.random.default_rng(6).normal(size=(3, 4, 2))
+    within = ((v - v.mean(2, keepdims=True)) ** 2).sum() / (3 * 4)
+    middle = 2 * ((v.mean(2) - v.mean((1, 2))[:, None]) ** 2).sum() / (3 * 3)
+    outer = 8 * ((v.mean((1, 2)) - v.mean()) ** 2).sum() / 2
+    found = nested_components(v)
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found, [(outer - middle) / 8, (middle - within) / 2, within])
+    np.testing.assert_allclose(nested_components(np.stack([v, 2 * v], -1)), np.stack([found, 4 * found], -1))
+
+
+@pytest.mark.parametrize("values", [np.ones((2, 2)), np.ones((2, 1, 2))])
+def test_nested_components_need_two_draws_at_each_level(values):
+    with pytest.raises(ValueError, match=r"^values: "):
+        nested_components(values)

@@ -384,5 +384,3 @@ def test_bad_input_names_the_argument(change, argument):
 def test_bad_networks_name_the_field(change):
     with pytest.raises(ValueError, match=rf"^{next(iter(change))}: "):
         Network(**change)
-
-

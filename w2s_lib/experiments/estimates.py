@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
+from .._checks import Array, require, to_numpy
 from ..bregman import KL, log_softmax
 from ..calibration import scores
 from ..gain import split_residual
-from ..intervals import Estimate, crossed_mean, crossed_ratio, nested_components
+from ..intervals import Estimate, crossed_mean, crossed_ratio
 from .curves import Curves
 from .rules import Points
 
@@ -153,3 +154,20 @@ def stretched(curves: Curves, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]
             score = scores(labels, beta * z)
             ce[i, b, r], entropy[i, b, r] = score.cross_entropy, score.entropy
     return ce, entropy
+
+
+def nested_components(values: Array) -> np.ndarray:
+    """Variance components of a nested design, (3, ...): of `values` (a, b, c, ...), c draws in each of b draws in each
+    of a draws, at least two each.
+
+    x_ijk = mean + A_i + B_ij + C_ijk with independent parts of variance (s_A, s_B, s_C): s_C = MS_C, s_B =
+    (MS_B - MS_C)/c, s_A = (MS_A - MS_B)/(bc) from the mean squares. Unbiased; may be negative, and is not clipped
+    (Searle, Casella and McCulloch 1992, ch. 3).
+    """
+    v = to_numpy(values)
+    require(v.ndim >= 3 and min(v.shape[:3]) >= 2, "values", f"need shape (>= 2, >= 2, >= 2, ...), got {v.shape}")
+    b, c = v.shape[1:3]
+    within = v.var(2, ddof=1).mean((0, 1))
+    middle = c * v.mean(2).var(1, ddof=1).mean(0)
+    outer = b * c * v.mean((1, 2)).var(0, ddof=1)
+    return np.stack([(outer - middle) / (b * c), (middle - within) / c, within])

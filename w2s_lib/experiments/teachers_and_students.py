@@ -16,12 +16,12 @@ from ..losses import (
     AuxiliaryConfidence,
     ConfidenceSwitch,
     Loss,
-    PerModel,
     ReverseFamily,
     symmetric_loss,
 )
 from ..training import Compute, Network, fit_probes, initialise, train
 from .data_split import Split, load_features, split_data
+from .loss_per_model import PerModel
 from .tasks import Task
 
 if TYPE_CHECKING:

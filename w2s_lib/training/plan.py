@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from .._checks import require
-from ..losses import PerModel
 from .network import Network
 from .optimisers import SGD, Adam
 
@@ -38,8 +37,8 @@ class Plan:
         fits = self.batch is None or 1 <= self.batch <= n
         require(fits, "batch", f"must lie between 1 and the number of inputs, {n}")
         require(self.order is None or self.order >= 0, "order", "must be a number >= 0, or None")
-        shared = self.batch is None or self.order is not None or not isinstance(self.loss, PerModel)
-        require(shared, "order", "is None, but PerModel needs batches that all models share: pass a number")
+        shared = self.batch is None or self.order is not None or not getattr(self.loss, "counts_models", False)
+        require(shared, "order", "is None, but this loss needs batches that all models share: pass a number")
         require(len(self.seeds) == self.models, "seeds", f"are {len(self.seeds)}, there are {self.models} models")
         require(all(0 <= t <= most for t in self.snapshots), "snapshots", f"steps must lie in 0..{most}")
 
