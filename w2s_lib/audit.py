@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import one_hot, to_numpy
-from .bregman import KL
+from .bregman import KL, log_softmax
+from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
 from .intervals import Estimate, crossed_mean, sign
 
@@ -209,7 +210,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     (n, K), labelled = teacher.shape, int(known.sum())
     y = truth[known]
     triple = one_hot(y, K), *(x if labelled == n else x[known] for x in (teacher, student))
-    entropy, confidence, answer = zip(*(by_input(_answers, (), x) for x in (teacher, student)))
+    entropies, confidence, answer = zip(*(by_input(_answers, (), x) for x in (teacher, student)))
     book = ledger(*triple) if labelled >= 10 else None
     if book and labelled == n:
         misfit = book.misfit
@@ -222,13 +223,14 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
         book=book,
         unlabelled_misfit=misfit,
         agreement=crossed_mean((answer[0] == answer[1]).astype(float)),
-        teacher_entropy=crossed_mean(entropy[0]),
-        student_entropy=crossed_mean(entropy[1]),
+        teacher_entropy=crossed_mean(entropies[0]),
+        student_entropy=crossed_mean(entropies[1]),
     )
     if book is None:
         return report
     correct = [(x[:, known] == y).astype(float) for x in answer]
-    calibration = [_calibration_error(p[0, known], x[0]) for p, x in zip(confidence, correct)]
+    bins = min(15, labelled // 10)
+    calibration = [float(expected_calibration_error(x[0], p[0, known], bins)) for p, x in zip(confidence, correct)]
     try:
         blend = best_blend(*triple)
     except ValueError:  # teacher and student are equal, or saturated: there is no best blend
@@ -268,11 +270,5 @@ def _unnormalised(p: Numbers) -> NDArray[np.bool_]:
 
 def _answers(logits: Numbers) -> tuple[Numbers, Numbers, NDArray[np.int_]]:
     """Entropy, largest probability and most probable class of each input."""
-    p = KL.mean(logits)
-    return -(p * np.log(p.clip(np.finfo(float).tiny))).sum(1), p.max(1), logits.argmax(1)
-
-
-def _calibration_error(confidence: Numbers, correct: Numbers, bins: int = 15) -> float:
-    """Mean |confidence - accuracy| over bins of equal size of the largest probability (ECE)."""
-    parts = np.array_split(confidence.argsort(), min(bins, max(1, len(correct) // 10)))
-    return float(sum(abs(confidence[b].mean() - correct[b].mean()) * len(b) for b in parts) / len(correct))
+    log_p = log_softmax(logits)
+    return entropy(log_p), np.exp(log_p.max(1)), logits.argmax(1)
