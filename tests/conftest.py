@@ -1,4 +1,4 @@
-"""Fixtures: the built book (built here if it is missing or stale) and a browser."""
+"""Fixtures: the built book (built here if it is missing or stale), a browser, and its tabs."""
 
 import http.server
 import os
@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from browser import HTML, NO_BROWSER, ROOT, build_book, chromium, find_chromium
+from browser import HTML, NO_BROWSER, ROOT, Tabs, build_book, chromium, find_chromium
+from chapter_run import wait_for_chapters
 from filelock import FileLock
 from hypothesis import settings
 
@@ -23,12 +24,13 @@ def pytest_report_header():
 
 
 @pytest.fixture(scope="session")
-def book(tmp_path_factory, worker_id):
+def book(request, tmp_path_factory, worker_id):
     """The folder of the built book. The build itself knows what is stale; of several workers one builds."""
     folder = tmp_path_factory.getbasetemp()
     outcome = (folder if worker_id == "master" else folder.parent) / "built"  # of this run
     with FileLock(f"{outcome}.lock"):
         if not outcome.exists():
+            wait_for_chapters(request.session)
             try:
                 build_book(ROOT)
                 outcome.write_text("")
@@ -61,3 +63,11 @@ def browser():
         pytest.skip(NO_BROWSER)
     with chromium() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def tab(browser, book, served):
+    """tab(name, mode): the page in one of the modes of browser.MODES, opened once for all tests of the page."""
+    tabs = Tabs(browser, served)
+    yield tabs
+    tabs.close()

@@ -16,8 +16,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from myst_nb.core.execute.cache import NotebookClientCache
-
 EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
 UNUSED = ("book/_data/paper_map.yaml",)  # read by an extension, by no chapter
 SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
@@ -40,14 +38,18 @@ def user_data():
     return [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
 
 
+def execution_cache(root):
+    """Folder of the outputs of chapters that are valid now; the tests, which run the chapters, enter theirs too."""
+    return Path(root, "_build", ".jupyter_cache", fingerprint(root, EXECUTION, (sys.version, *user_data())))
+
+
 def set_fingerprints(app, config):
-    execution = fingerprint(app.srcdir, EXECUTION, (sys.version, *user_data()))
-    config.execution_fingerprint = execution
-    config.site_fingerprint = fingerprint(app.srcdir, SITE, (execution,))
-    caches = Path(app.outdir).parent / ".jupyter_cache"
-    config.nb_execution_cache_path = str(caches / execution)
-    for old in caches.glob("*"):
-        if old.name != execution:
+    cache = execution_cache(app.srcdir)
+    config.execution_fingerprint = cache.name
+    config.site_fingerprint = fingerprint(app.srcdir, SITE, (cache.name,))
+    config.nb_execution_cache_path = str(cache)
+    for old in cache.parent.glob("*"):
+        if old != cache:
             shutil.rmtree(old)
 
 
@@ -57,6 +59,8 @@ def keep_outputs(start_client):
         start_client(self)
         for cell, executed in zip(given.cells, self.notebook.cells):
             cell.update(executed)
+        given.metadata.update(self.notebook.metadata)
+        self._notebook = given  # as after an execution: what is taken out for the page is taken out here
 
     return start_and_keep
 
@@ -67,6 +71,8 @@ def forget_failure(app, exception):
 
 
 def setup(app):
+    from myst_nb.core.execute.cache import NotebookClientCache
+
     app.add_config_value("execution_fingerprint", "", "env")  # a change reads every page again
     app.add_config_value("site_fingerprint", "", "html")  # a change writes every page again, with the static files
     NotebookClientCache.start_client = keep_outputs(NotebookClientCache.start_client)

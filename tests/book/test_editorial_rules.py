@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from browser import HTML
+from browser import HTML, ROOT
 from bs4 import BeautifulSoup
 from chapter_source import MARKDOWN, Chapter, course, numbers_in_prose, shows_explorable
 
@@ -12,7 +12,8 @@ every_chapter = pytest.mark.parametrize("chapter", [Chapter(path) for path in co
 
 
 def built(chapter):
-    return BeautifulSoup((HTML / "book" / f"{chapter.path.stem}.html").read_text(), "html.parser")
+    page = HTML / chapter.path.relative_to(ROOT).with_suffix(".html")
+    return BeautifulSoup(page.read_text(), "html.parser")
 
 
 @every_chapter

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -17,18 +17,36 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 FLAGS += ["--disable-component-update", "--disable-quic"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
+# how a page is opened: over http or from its file, wide or on a phone, light or dark, with scripts or without
+MODES = {
+    "http": {"viewport": WIDE},
+    "file": {"viewport": WIDE},
+    "phone": {"viewport": NARROW},
+    "dark phone": {"viewport": NARROW, "dark": True},
+    "no scripts": {"viewport": WIDE, "java_script_enabled": False},
+}
 NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
 # the Makefile's command; a test that builds a clone has no Makefile environment of its own
 BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
 
 
+def build_environment(**changes):
+    """Environment in which chapters are executed: the outputs do not depend on how the tests are run."""
+    environment = os.environ | changes
+    if "PYTEST_XDIST_WORKER" in environment:
+        environment.pop("OMP_NUM_THREADS", None)
+    return environment
+
+
 def build_book(folder, **environment):
     """Strict build of the book in `folder`, as `make book` does it; an unchanged book takes a few seconds."""
-    environment = os.environ | environment
-    if "PYTEST_XDIST_WORKER" in environment:  # the outputs do not depend on how the tests are run
-        environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
-        BUILD, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        BUILD,
+        cwd=folder,
+        env=build_environment(**environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, f"the strict build failed:\n{done.stdout[-5000:]}"
     return Path(folder) / "_build" / "html"
@@ -80,3 +98,35 @@ def opened(browser, url, viewport=WIDE, dark=False, **options):
         yield page, requests, errors
     finally:
         context.close()
+
+
+class Tabs:
+    """`with tabs(name, mode) as (page, requests, errors)`: a page's opening in that mode, which its tests share.
+
+    A test leaves the page as it was, or says in which order it wants to come. One that fails may have left it anyhow:
+    then the next one has it opened anew.
+    """
+
+    def __init__(self, browser, served):
+        self.browser, self.served, self.name, self.tabs = browser, served, None, {}
+
+    @contextmanager
+    def __call__(self, name, mode):
+        if name != self.name:
+            self.close()
+            self.name = name
+        if mode not in self.tabs:
+            stack = ExitStack()
+            self.tabs[mode] = stack, stack.enter_context(opened(self.browser, self.base(mode) + name, **MODES[mode]))
+        try:
+            yield self.tabs[mode][1]
+        except BaseException:
+            self.tabs.pop(mode)[0].close()
+            raise
+
+    def base(self, mode):
+        return self.served if mode == "http" else HTML.as_uri() + "/"
+
+    def close(self):
+        while self.tabs:
+            self.tabs.popitem()[1][0].close()

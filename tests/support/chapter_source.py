@@ -1,4 +1,4 @@
-"""The chapters as they are written: their directives, their prose, and one run of their cells."""
+"""The chapters as they are written: their directives, their prose, their code."""
 
 import ast
 import re
@@ -23,9 +23,9 @@ FENCE = re.compile(r"(?:\{(?P<directive>[\w:-]+)\}|(?P<language>[\w-]*))\s*(?P<a
 
 
 def course():
-    """Sources of the parts "The course" and "Appendices" of _toc.yml, in order."""
+    """Sources of the parts "The course" and "In depth" of _toc.yml, in order."""
     parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
-    files = [c["file"] for part in parts if part["caption"] in ("The course", "Appendices") for c in part["chapters"]]
+    files = [c["file"] for part in parts if part["caption"] in ("The course", "In depth") for c in part["chapters"]]
     return [ROOT / f"{file}.md" for file in files]
 
 
