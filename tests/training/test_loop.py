@@ -233,20 +233,28 @@ def test_chunks_and_threads_change_nothing_but_the_last_bits(network, device):
     torch.testing.assert_close(single.double(), reference, atol=1e-4, rtol=0)
 
 
-def test_float32_statistics_are_those_of_float64():
-    """Bias and variance over 60 teachers agree to 1e-4 of their size, far inside the Monte Carlo error."""
+@pytest.mark.parametrize(("activation", "parted"), [("tanh", 0.0), ("relu", 0.25)])
+def test_float32_statistics_are_those_of_float64(activation, parted):
+    """Bias and variance over 60 teachers agree to 1e-5 of their size where the paths are the same.
+
+    With relu a few paths are not: a unit crosses its kink a step earlier by rounding, and Adam carries such a model to
+    another place, as another draw would. What they do to the statistics stays far inside the Monte Carlo error.
+    """
     from w2s_lib import KL, decompose
 
     rng = np.random.default_rng(1)
     X, truth = rng.normal(size=(200, 10)), rng.normal(size=(10, 3))
     labels = (X @ truth + rng.gumbel(size=(60, 200, 3))).argmax(-1)
-    results = []
-    for dtype in (torch.float32, torch.float64):
-        run = train(Network((16,)), X, np.eye(3)[labels], steps=200, lr=0.01, compute=Compute(dtype=dtype))
-        results.append(decompose(np.eye(3)[labels[0]], run.logits(X).double().numpy(), KL))
+    network = Network((16,), activation=activation)
+    how = {"steps": 200, "lr": 0.01}
+    runs = [train(network, X, labels, compute=Compute(dtype=t), **how) for t in (torch.float32, torch.float64)]
+    logits = [run.logits(X).double().numpy() for run in runs]
+    same = np.abs(logits[0] - logits[1]).max((1, 2)) < 1e-3
+    assert (~same).mean() <= parted
     for part in ("bias", "variance"):
-        single, double = (getattr(r, part) for r in results)
-        assert single.value == pytest.approx(double.value, rel=1e-4)
+        single, double = (getattr(decompose(np.eye(3)[labels[0]], z[same], KL), part) for z in logits)
+        assert single.value == pytest.approx(double.value, rel=1e-5)
+        single, double = (getattr(decompose(np.eye(3)[labels[0]], z, KL), part) for z in logits)
         assert abs(single.value - double.value) < 0.05 * double.se
 
 

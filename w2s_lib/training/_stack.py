@@ -11,7 +11,7 @@ from torch import Tensor
 from .._checks import require
 from ..losses import Loss
 from ._layers import backward, forward, two_logits
-from .data import Data, epochs, take, take_inputs
+from .data import Data, epochs, pick, take, take_inputs
 from .network import Models
 from .plan import Plan
 
@@ -53,7 +53,13 @@ class Stack:
         if plan.batch:
             keys = [[plan.order, 0]] if plan.order is not None else [[int(seed), 1] for seed in plan.seeds]
             self.epochs = epochs(n, plan.batch, keys)
-            self.rows = next(epochs(n, plan.batch, keys)).to(Q.device)  # (batches, models or 1, batch)
+            self.rows = next(self.epochs).to(Q.device)  # (batches, models or 1, batch)
+            self.shuffled = self._shuffle()
+
+    def _shuffle(self):
+        """Scale and labels in the order of `rows`: an epoch at once reads them once, not once a batch."""
+        order = self.rows.transpose(0, 1).flatten(1)
+        return [take(x, order) for x in (self.scale, *self.labels)]
 
     def _place_parameters(self):
         frozen, start = self.plan.network.frozen, self.start
@@ -88,8 +94,9 @@ class Stack:
         """One step; on a batch if the plan has batches."""
         X, labels, scale = self.X, self.labels, self.scale
         if self.plan.batch:
-            rows = self.rows.index_select(0, (self.t % len(self.rows)).long().view(1))[0]
-            X, scale, *labels = take_inputs(X, rows), *(take(x, rows) for x in (scale, *labels))
+            place = (self.t % len(self.rows)).long().view(1)
+            X = take_inputs(X, self.rows.index_select(0, place)[0])
+            scale, *labels = (pick(x, place, len(self.rows)) for x in self.shuffled)
         A, network = self.activations, self.plan.network
         forward(self.layers, X, network.activation, A)
         R = _logit_gradient(self.plan.loss, A[-1], labels, self.t, network.one_logit).mul_(scale)
@@ -106,8 +113,10 @@ class Stack:
         replay = self._graph() if self.X.is_cuda else self.step
 
         def step(t):
-            if self.plan.batch and t % len(self.rows) == 0:
-                self.rows.copy_(next(self.epochs))  # an epoch at a time
+            if self.plan.batch and t and t % len(self.rows) == 0:
+                self.rows.copy_(next(self.epochs))
+                for x, new in zip(self.shuffled, self._shuffle()):
+                    x.copy_(new)
             replay()
 
         return step
@@ -134,6 +143,8 @@ class Stack:
 
     def diverged(self) -> list[int]:
         """The models that have a parameter which is not finite."""
+        if self.p.sum().isfinite():
+            return []
         fine = torch.stack([x.isfinite().flatten(1).all(1) for layer in self.layers for x in layer]).all(0)
         return (~fine).nonzero()[:, 0].tolist()
 

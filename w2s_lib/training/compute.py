@@ -12,7 +12,7 @@ import torch
 
 from .._checks import require
 
-CACHE = 4e6  # bytes that a step of one chunk touches on a CPU: near the fastest for full batches and for small ones
+CACHE = 3e6  # bytes of activations of a chunk on a CPU: near the fastest for full batches and for small ones
 
 
 @dataclass(frozen=True)

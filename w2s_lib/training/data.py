@@ -97,15 +97,14 @@ def _as_targets(targets: Array) -> Tensor:
 
 def _check_used_targets(Q: Tensor, w: Tensor | None, simplex: bool, allow_empty: bool) -> None:
     """ValueError for bad labels of examples that a model uses; the labels of others may be anything."""
-    used = torch.ones(Q.shape[:2], dtype=torch.bool) if w is None else w > 0
-    used = used if len(used) == len(Q) else used.any(0, keepdim=True)
-    require(torch.isfinite(Q[used]).all(), "targets", "hold NaN or infinity")
+    used = None if w is None else (w > 0) if len(w) == len(Q) else (w > 0).any(0, keepdim=True)
+    known = Q if used is None else Q[used]
+    require(torch.isfinite(known).all(), "targets", "hold NaN or infinity")
     if not simplex:
         return
-    check_labels(Q[used], name="targets")
+    check_labels(known, name="targets")
     if not allow_empty:
-        known = torch.where(used[:, :, None], Q, 0)
-        mass = known.sum(1) if w is None else (w.to(known)[:, None] @ known)[:, 0]  # (models or 1, classes)
+        mass = Q.sum(1) if used is None else (w.to(Q)[:, None] @ torch.where(used[:, :, None], Q, 0))[:, 0]
         empty = (mass == 0).nonzero().tolist()
         case = "model {} has no example of class {}".format(*empty[0]) if empty else ""
         remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
@@ -132,6 +131,11 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
         return x
     models = max(len(x), len(rows))  # gather is three times as fast as an index on the last axis
     return x.expand(models, -1, -1).gather(2, rows[:, None].expand(models, x.shape[1], -1))
+
+
+def pick(x: Tensor, place: Tensor, batches: int) -> Tensor:
+    """Batch number `place`, a tensor, of the `batches` in x (models, k, inputs)."""
+    return x if x.shape[2] == 1 else x.view(*x.shape[:2], batches, -1).index_select(2, place)[:, :, 0]
 
 
 def take_inputs(X: Tensor, rows: Tensor) -> Tensor:

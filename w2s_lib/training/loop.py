@@ -137,13 +137,13 @@ def _start(start, plan, data):
 
 
 def _bytes(plan: Plan, data: Data, size: int) -> tuple[int, int]:
-    """Bytes that a model in training takes, and those of them that a step touches; numbers have `size` bytes."""
+    """Bytes that a model in training takes, and those of its activations; numbers have `size` bytes."""
     n, (d, classes), network = plan.inputs, (data.X.shape[-1], data.targets.shape[2]), plan.network
-    parameters = 4 * sum(i * o for o, i in network.shapes(d, classes))  # with gradients and two moments
-    active = parameters + 2 * (plan.batch or n) * (sum(network.hidden) + classes)
-    labels = n * classes * (1 if len(data.targets) == 1 else 4)
+    parameters = sum(i * o for o, i in network.shapes(d, classes))  # and gradients, moments, penalty, copies
+    active = 2 * (plan.batch or n) * (sum(network.hidden) + classes)
+    labels = n * classes * (1 if len(data.targets) == 1 else 5)
     own = n * (d if data.X.ndim == 3 or data.weights is not None else 0) + n * sum(network.hidden[: network.frozen])
-    return size * (active + parameters // 2 + labels + own), size * active
+    return size * (active + 6 * parameters + labels + own), size * active
 
 
 def _train_chunks(plan: Plan, data: Data, start: Models, looks: Tensor | None, compute: Compute) -> Run:
@@ -169,7 +169,7 @@ def _train_chunk(plan, data, start, looks, rows, bar, stop):
     for t in range(plan.steps + 1):
         if t in plan.snapshots:
             shots.append(stack.logits(looks))
-        if t % 100 == 0 or t == plan.steps:
+        if t % 100 == 99 or t == plan.steps:
             _raise_if_diverged(stack, rows, t)
         if t == plan.steps or stop.is_set():
             return stack.models(), torch.stack(shots) if shots else None
