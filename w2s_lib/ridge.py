@@ -172,6 +172,7 @@ def student_path(ridge: Ridge, features: Array, lambdas: Array, truth: Array, te
     With B = features V and C = U'F1, summed over test inputs: E|f_s|^2 = a'(B'B * CC')a, E f_s f_w = a'(C * B'F2)1,
     E f_s g the same with the mean; the entries are sums of these. Raises ValueError for shapes that do not match.
 
+    >>> import numpy as np
     >>> x, teachers = np.array([[1], [2], [3]]), sampled_teachers([[2, 2, 4], [0, 2, 2]], n=2)
     >>> path = student_path(decompose_features(x[:2]), x[2:], lambdas=0, truth=x[2:, 0], teachers=teachers)
     >>> [round(float(entry[0]), 9) for entry in (path.gain, path.misfit, path.residual)]

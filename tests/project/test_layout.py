@@ -1,8 +1,8 @@
 """The order of the house: who may import whom, how large the core may grow, and a test file for every module.
 
 book -> figures, experiments -> core
-in the core: audit, selection -> training, ridge -> losses, gain, decomposition -> calibration, bregman
-             -> intervals -> _checks
+in the core: audit, selection -> training, ridge -> losses, gain, decomposition -> calibration -> bregman
+             -> intervals, _newton -> _checks
 """
 
 import ast
@@ -20,8 +20,9 @@ LAYERS = (
     ("audit", "selection"),
     ("training", "ridge"),
     ("losses", "gain", "decomposition"),
-    ("calibration", "bregman"),
-    ("intervals",),
+    ("calibration",),
+    ("bregman",),
+    ("intervals", "_newton"),
     ("_checks",),
 )
 LEVEL = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
@@ -160,7 +161,7 @@ HOUSE = {
         ("w2s_lib._checks", "import w2s_lib.gain", "line 1: imports w2s_lib.gain"),
         ("w2s_lib.training.loop", "from ..figures.style import COLORS", "line 1: imports w2s_lib.figures.style"),
         ("w2s_lib.figures.style", "from ..experiments import store", "line 1: imports w2s_lib.experiments.store"),
-        ("w2s_lib.calibration", "from .bregman import KL", "line 1: imports w2s_lib.bregman"),
+        ("w2s_lib.bregman", "from .calibration import scores", "line 1: imports w2s_lib.calibration"),
         ("w2s_lib.gain", "from book import x", "line 1: imports book.x"),
         ("w2s_lib.rooms", "", "a new room"),
     ],
