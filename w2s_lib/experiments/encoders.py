@@ -105,7 +105,7 @@ def _of_images(task, kind, number, cache, progress):
 def _bag(texts, train, number):
     """log(1 + count) of the `number` words that are most frequent in the texts of `train`: (texts, number)."""
     counts = [Counter(WORD.findall(text.lower())) for text in texts]
-    total = Counter()
+    total: Counter[str] = Counter()
     for count, use in zip(counts, train):
         if use:
             total.update(count)
@@ -128,7 +128,8 @@ def _minilm(texts, layer, cache, progress):
     model = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
 
     def compute(piece):
-        return _encode(*model(), piece)
+        tokenizer, encoder = model()
+        return _encode(tokenizer, encoder, piece)
 
     layers = _cached("minilm", keys, distinct, compute, cache, progress, lambda entry: entry[:, layer])
     index = {text: i for i, text in enumerate(distinct)}
@@ -217,7 +218,8 @@ def _cached(kind, keys, inputs, compute, cache, progress, pick=lambda entry: ent
     """pick(entry) of every shard, joined. Shards that the cache lacks are computed and kept one by one."""
     folder = cache_folder(cache)
     sweep_up(folder)
-    out, bar = [], None
+    out: list[np.ndarray] = []
+    bar = None
     for key, piece in zip(keys, _shards(inputs)):
         path = folder / f"{kind}-{key[:20]}.npz"
         entry = _read(path, key)
@@ -227,8 +229,7 @@ def _cached(kind, keys, inputs, compute, cache, progress, pick=lambda entry: ent
                 bar = tqdm(total=len(inputs), initial=done, unit="input", desc=kind, disable=not progress)
             entry = compute(piece)
             require(np.isfinite(entry).all(), kind, "the encoder gave NaN or infinity")
-            arrays = {"entry": entry, "sha256": _entry_hash(key, entry)}
-            write_whole(path, lambda file, arrays=arrays: np.savez(file, **arrays))
+            write_whole(path, functools.partial(np.savez, entry=entry, sha256=_entry_hash(key, entry)))
         if bar is not None:
             bar.update(len(piece))
         out.append(pick(entry).astype(np.float32))

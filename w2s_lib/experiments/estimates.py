@@ -39,7 +39,7 @@ class Estimates:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """{name: array}: gain_RULE and so on."""
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for field in fields(self):
             x = getattr(self, field.name)
             arrays |= {f"{field.name}_{key}": y for key, y in x.items()} if isinstance(x, dict) else {field.name: x}
@@ -72,7 +72,7 @@ def estimate(curves: Curves, points: Points) -> Estimates:
     return Estimates(gain, pair, over_weak, pgr, parts, components, isotonic, *stretched(curves, weak))
 
 
-def _triple(estimate: Estimate):
+def _triple(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.se, estimate.df
 
 

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,10 @@ def _review_files():
     return _fetch_reviews(folder)
 
 
+def _write_bytes(content, file):
+    file.write(content)
+
+
 def _fetch_reviews(folder):
     name, version = REVIEWS_RELEASE.split("==")
     with tempfile.TemporaryDirectory() as temporary:
@@ -135,9 +140,10 @@ def _fetch_reviews(folder):
         outer = io.BytesIO(_read_checked(archives[0], REVIEWS_SHA256))
     member = f"{name}-{version}/additional_resources/hutto_ICWSM_2014.tar.gz"
     with tarfile.open(fileobj=outer) as archive, tarfile.open(fileobj=archive.extractfile(member)) as inner:
-        contents = [inner.extractfile(f"hutto_ICWSM_2014/{name}").read() for name in REVIEWS_FILES]
-    for name, content in zip(REVIEWS_FILES, contents):
-        write_whole(folder / name, lambda file, content=content: file.write(content))
+        members = [inner.extractfile(f"hutto_ICWSM_2014/{name}") for name in REVIEWS_FILES]
+        contents = [file.read() for file in members if file]
+    for name, content in zip(REVIEWS_FILES, contents, strict=True):
+        write_whole(folder / name, partial(_write_bytes, content))
     return contents
 
 

@@ -85,7 +85,7 @@ def _plain(x):
     if isinstance(x, np.generic):
         return x.item()
     if isinstance(x, np.ndarray) and x.dtype.kind in "biufcUS":
-        return {"": f"array {x.dtype}{x.shape}", "sha256": hashlib.sha256(np.ascontiguousarray(x)).hexdigest()}
+        return {"": f"array {x.dtype}{x.shape}", "sha256": hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()}
     if x is None or isinstance(x, (bool, int, float, str)):
         return x
     if inspect.isfunction(x) or inspect.isclass(x):
@@ -121,7 +121,8 @@ def _syntax_tree(part):
 
 def _without_docstrings(tree):
     for node in ast.walk(tree):
-        first = node.body[:1] if isinstance(getattr(node, "body", None), list) else []
+        body = getattr(node, "body", None)
+        first = body[:1] if isinstance(body, list) else []
         if first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant):
             first[0].value.value = ""
     return tree

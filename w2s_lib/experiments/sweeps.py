@@ -173,7 +173,7 @@ class Table:
     results: tuple[dict[str, np.ndarray], ...]  # one a config: what `condense` keeps of `protocol.run`
     provenance: dict
 
-    def at(self, **changes) -> dict[str, np.ndarray]:
+    def at(self, **changes: Any) -> dict[str, np.ndarray]:
         """{name: array} of the setting that differs from the base so. KeyError if there is none."""
         wanted = replace(BASES[self.name], **changes)
         for config, result in zip(self.configs, self.results):
@@ -181,7 +181,7 @@ class Table:
                 return result
         raise KeyError(f"{self.name} has no setting with {changes}")
 
-    def ladder(self, axis: str, **fixed) -> list[tuple]:
+    def ladder(self, axis: str, **fixed: Any) -> list[tuple]:
         """[(value, {name: array}), ...] of all settings that differ from the base (with `fixed`) in `axis` alone."""
         base = replace(BASES[self.name], **fixed)
         steps = [(getattr(c, axis), r) for c, r in zip(self.configs, self.results)

@@ -159,5 +159,6 @@ def fit_students(
         allow_empty=True,
         compute=replace(compute, chunk=len(l2), memory=8e9, threads=1),  # one chunk, as PerModel needs it
     )
+    assert trained.snapshots is not None  # they were asked for
     z = trained.snapshots.cpu().numpy().reshape(len(config.stages) + 1, len(losses), m, -1, K)
     return np.concatenate([z[-1], z[:-1, :, 0].swapaxes(0, 1)], 1)

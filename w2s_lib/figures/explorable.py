@@ -94,7 +94,10 @@ def table(**columns: Any) -> alt.Data:
 
 
 def _theme():
-    text = {"labelColor": "currentColor", "titleColor": "currentColor"}  # the page's own colour, light or dark
+    text: dict[str, Any] = {
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+    }  # the page's own colour, light or dark
     text |= {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
     lines = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}
     return {
