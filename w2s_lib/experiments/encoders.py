@@ -129,7 +129,7 @@ def _minilm(texts, layer, cache, progress):
     model: Any = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
 
     def compute(piece):
-        return _encode(*model(), piece)
+        return _encode(*model(), piece)  # type: ignore[call-arg]
 
     layers = _cached("minilm", keys, distinct, compute, cache, progress, lambda entry: entry[:, layer])
     index = {text: i for i, text in enumerate(distinct)}
