@@ -163,5 +163,7 @@ def test_bad_input_names_the_argument():
             ridge_teachers(ridge, new, 0.1, W[0, :30], 1.0, n)
         with pytest.raises(ValueError, match=r"^n: "):
             sampled_teachers(W[:, :20], n)
+    with pytest.raises(ValueError, match=r"^teachers: are for 30 \+ 20 inputs, not 25 \+ 20"):
+        student_path(decompose_features(Phi[:25]), new, 0.1, g, teachers)
     with pytest.raises(ValueError, match=r"^features: need shape \(inputs, 12\)"):
         student_path(ridge, new[:, :5], 0.1, g, teachers)
