@@ -214,11 +214,11 @@ def split_residual(
         return [x[..., k] for x in (u, v) for k in range(y.shape[-1])]
 
     columns = by_input(differences, lead, y, w, s)
-    u, v = np.split(np.array(columns), 2)  # z_w - z_s and Y - f_s, (outputs, pairs, inputs) each
+    outputs = list(zip(columns[: y.shape[-1]], columns[y.shape[-1] :]))  # (z_w - z_s, Y - f_s), (pairs, inputs) each
     groups = _bins(s, bins, generator) if groups is None else groups
     groups = np.broadcast_to(groups, (*lead, n)).reshape(-1, n)
-    residual = (u * v).sum(0)
-    covariance = np.array([_binned_products(u[:, pair], v[:, pair], labels) for pair, labels in enumerate(groups)])
+    residual = sum(u * v for u, v in outputs)
+    covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
     residual, calibration, thrown_away = (
         crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)
@@ -226,12 +226,15 @@ def split_residual(
     return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
 
 
-def _binned_products(u, v, labels):
-    """<u - mean u, v - mean v> n_b/(n_b - 1), means over the bin of each input, (inputs,); u, v (outputs, inputs)."""
+def _binned_products(outputs, pair, labels):
+    """<u - mean u, v - mean v> n_b/(n_b - 1) of one pair, with the means over the bin of each input, (inputs,)."""
     _, b, count = np.unique(labels, return_inverse=True, return_counts=True)
     require(count.min() > 1, "groups", "has a bin with a single input; use fewer bins")
-    u, v = (np.array([x - (np.bincount(b, x) / count)[b] for x in rows]) for rows in (u, v))
-    return (u * v).sum(0) * (count / (count - 1))[b]
+
+    def centred(x):
+        return x[pair] - (np.bincount(b, x[pair]) / count)[b]
+
+    return sum(centred(u) * centred(v) for u, v in outputs) * (count / (count - 1))[b]
 
 
 def _bins(s, bins, generator):
