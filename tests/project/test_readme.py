@@ -6,8 +6,11 @@ import re
 from browser import ROOT
 
 
+README = (ROOT / "README.md").read_text()
+
+
 def snippets():
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_readme_figure():
@@ -18,7 +21,7 @@ def test_readme_figure():
 
 
 def test_readme_picture():
-    ((alt, path),) = re.findall(r"!\[(.*?)\]\((.*?)\)", (ROOT / "README.md").read_text())
+    ((alt, path),) = re.findall(r"!\[(.*?)\]\((.*?)\)", README)
     assert len(alt) > 40
     picture = (ROOT / path).read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 200_000
@@ -43,10 +46,9 @@ def test_readme_training():
 
 def test_readme_speeds_are_those_of_the_table():
     """A fifth, a seventeenth: what the committed run of `make bench` measured."""
-    text = (ROOT / "README.md").read_text()
     seconds = json.loads((ROOT / "book/_data/bench.json").read_text())["comparison"]["seconds"]
     for work, words, times in (("W1 full batch", "takes a fifth", 5), ("W1 minibatch", "a seventeenth", 17)):
-        assert words in text
+        assert words in README
         assert abs(seconds[work]["module loop"] / seconds[work]["core"] - times) < 0.5
 
 
@@ -55,3 +57,9 @@ def test_readme_experiment(capsys):
     exec(compile(snippets()[2], "README.md", "exec"), names)
     assert {"acc", "gain", "misfit", "residual"} <= names["result"].keys()
     assert 0.5 < float(capsys.readouterr().out.split()[0]) < 1
+
+
+def test_readme_names_the_nightly_tests():
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    nightly = set(re.findall(r"^@pytest.mark.nightly\n(?:@.*\n)*def (test_\w+)", sources, re.MULTILINE))
+    assert nightly == set(re.findall(r"`(test_\w+)`", README))
