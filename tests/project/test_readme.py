@@ -5,7 +5,6 @@ import re
 
 from browser import ROOT
 
-
 README = (ROOT / "README.md").read_text()
 
 
