@@ -30,9 +30,9 @@ import torch
 from .._checks import require
 from ..intervals import Estimate, crossed_mean
 from ..training import Compute
-from . import curves, data_split, encoders, estimates, fetch, protocol, rules, tasks, teachers_and_students
 from .protocol import Protocol, run
 from .store import Store, code_digest, digest, write_whole
+from .tasks import load_task
 
 WIDTHS = {2: (64, 256, 512, 1024, 2048), 10: (64, 128, 256, 512, 1024)}  # of students, by the number of classes
 CONFIDENCES = (1.0, 0.5, 0.2, 0.05)
@@ -56,6 +56,9 @@ TEACHERS = {
 IN_THE_BOOK = ("mnist", "film_reviews", "preference_pairs")
 # arrays (losses, path, runs) that a table keeps whole; of the others of that shape it keeps the mean over runs
 PER_RUN = ("acc", "ce_cal", "gain", "misfit", "distance")
+# rooms whose code decides what a cell holds
+OF_THE_DATA = ("tasks", "fetch", "encoders")
+OF_THE_PROTOCOL = ("protocol", "data_split", "teachers_and_students", "loss_per_model", "curves", "rules", "estimates")
 # what the names of estimates begin with, whose last axis is value, standard error, degrees of freedom (or components)
 ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_")
 
@@ -96,9 +99,9 @@ def settings(name: str, size: str = "full") -> list[Protocol]:
 
 def store(name: str, folder: Path | str, compute: Compute = Compute()) -> Store:
     """The Store of a data set's cells below `folder`; `compute` says where they are computed, and is not hashed."""
-    task = tasks.load_task(name)
-    version = digest(task.labels, task.part, code_digest(tasks, fetch, encoders))
-    code = (protocol, data_split, teachers_and_students, curves, rules, estimates)
+    task, rooms = load_task(name), Path(__file__).parent
+    version = digest(task.labels, task.part, code_digest(*(rooms / f"{room}.py" for room in OF_THE_DATA)))
+    code = tuple(rooms / f"{room}.py" for room in OF_THE_PROTOCOL)
     return Store(run, Path(folder) / name, data=f"{name} {version}", code=code, arguments={"compute": compute})
 
 
@@ -138,7 +141,7 @@ def _rounded(x):
 
 def _provenance(name, size, cells):
     """Where a table comes from."""
-    task = tasks.load_task(name)
+    task = load_task(name)
     return {
         "data": cells.data, "code": cells.version, "size": size, "commit": _commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version(),
