@@ -8,20 +8,18 @@ lambda = 0 is the limit, the minimum-norm solution: a = 1/s where s > 0, else 0.
 
 Averages over teachers need no loop: a student's risk, misfit and residual are quadratic in the teacher, so the mean and
 the second moments suffice, at O(k^2) a penalty in the basis U, k = min(n, p). `sampled_teachers` takes them from a
-sample, `ridge_teachers` in closed form over label noise, and `random_feature_ledger` needs no numbers drawn at all.
+sample, `ridge_teachers` in closed form over label noise.
 
 NumPy arrays or torch tensors (on any device), always in float64: float32 eigenvalues are wrong where n lambda is below
 1e-6 of the largest. No intercept is fitted: centre features and targets, or add a column of ones.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._checks import as_arrays, require
-
-Array: TypeAlias = Any  # NumPy or torch; what is passed in may be a list or a number too
+from ._checks import Array, as_arrays, require
 
 
 @dataclass(frozen=True)
