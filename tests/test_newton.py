@@ -19,3 +19,15 @@ def test_the_bracket_of_newton(centre):
     np.testing.assert_allclose(t, np.clip(centre, -10, 10), atol=1e-9)
     with pytest.raises(ValueError, match=r"^x: gives a loss that is not finite"):
         argmin_convex(lambda t: (np.nan * t, t), -1.0, 1.0, np.zeros(2), "x")
+
+
+def test_slow_steps_are_replaced_by_halves():
+    """Newton's steps on t^10 shrink by a ninth each: 195 of them would be needed."""
+    calls = []
+
+    def derivatives(t):
+        calls.append(t)
+        return (t - 0.3) ** 9, 9 * (t - 0.3) ** 8
+
+    (t,) = argmin_convex(derivatives, -10.0, 10.0, np.full(1, 2.0), "x")
+    assert t == pytest.approx(0.3, abs=1e-9) and len(calls) < 120
