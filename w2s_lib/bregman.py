@@ -67,8 +67,8 @@ def _relative_entropy(xp, p, q, d):
 class Generator:
     """A convex generator phi and the maps it defines.
 
-    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs), class labels one-hot (`ledger` and its like take
-    numbers too); divergences have shape (...).
+    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs), class labels one-hot (`ledger` takes numbers
+    too); divergences have shape (...).
     Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 

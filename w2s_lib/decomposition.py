@@ -123,5 +123,6 @@ def decompose(
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
     bias, variance = bias + influence - excess, variance + excess
     total, noise, bias, variance, cross = (to_numpy(x) for x in (total, noise, bias, variance, cross))
-    estimates = (crossed_mean(x, clusters) for x in (total, noise, bias, variance, cross))
-    return Decomposition(*estimates, bias, variance, correction)
+    total, noise, cross = (crossed_mean(x, clusters) for x in (total, noise, cross))
+    parts = crossed_mean(bias, clusters), crossed_mean(variance, clusters)
+    return Decomposition(total, noise, *parts, cross, bias, variance, correction)

@@ -103,9 +103,11 @@ def ledger(
     gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
     gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
     scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
-    estimates = (crossed_mean(x, clusters) for x in (gain, misfit, residual, risk_w, risk_s))
-    by_pair = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
-    return Ledger(*estimates, *by_pair, float(np.max(gap / scale)), direction, generator.name)
+    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
+    gain, misfit, residual = (crossed_mean(x, clusters) for x in (gain, misfit, residual))
+    risks = crossed_mean(risk_w, clusters), crossed_mean(risk_s, clusters)
+    by_pair, imbalance = (pair_gain, pair_misfit, pair_residual), float(np.max(gap / scale))
+    return Ledger(gain, misfit, residual, *risks, *by_pair, imbalance, direction, generator.name)
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
@@ -210,8 +212,9 @@ def split_residual(
     residual = sum(u * v for u, v in outputs)
     covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
-    parts = (crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance))
-    return Split(*parts, max(len(np.unique(labels)) for labels in groups))
+    terms = residual, residual - covariance, covariance
+    residual, calibration, thrown_away = (crossed_mean(x, clusters) for x in terms)
+    return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
 
 
 def _binned_products(outputs, pair, labels):

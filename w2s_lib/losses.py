@@ -196,8 +196,8 @@ class Mixture(Loss):
 class ConfidenceSwitch(Loss):
     """CACE: CE on examples where the teacher's confidence max_k q_k is at least c, RCE on the others.
 
-    c        : the threshold (1/2 + that of the paper's code for two classes); if `quantile`, the share of least
-               confident examples, among all that the model uses, that get RCE
+    c        : the threshold, 1/2 + that of the paper's code, which for two classes asks whether |q - 1/2| >= c; if
+               `quantile`, the share of least confident examples, among all that the model uses, that get RCE
     reverse  : the RCE with its clamp or smoothing
     c = 0 is CE; to be chosen on held-out labels of the teacher, never on the truth.
     """

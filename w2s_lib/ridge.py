@@ -2,8 +2,9 @@ r"""Ridge regression in closed form: one eigendecomposition serves every penalty
 
     min_theta  1/n ||y - Phi theta||^2 + lambda ||theta||^2
 
-The penalty stands beside the MEAN loss: scikit-learn's alpha is n lambda, l2 of `train` is 2 lambda. With
-Phi = U diag(s) V', theta = V diag(a) U'y, a = s / (s^2 + n lambda); lambda = 0 is the minimum-norm solution.
+The penalty stands beside the MEAN loss: scikit-learn's alpha is n lambda, and l2 of `train`, which adds l2/2 ||W||^2,
+is 2 lambda. With Phi = U diag(s) V', theta = V diag(a) U'y, a = s / (s^2 + n lambda); lambda = 0 is the limit, the
+minimum-norm solution: a = 1/s where s > 0, else 0.
 
 Averages over teachers need no loop: a student's risk, misfit and residual are quadratic in the teacher, so its mean and
 second moments suffice, of a sample (`sampled_teachers`) or of label noise (`ridge_teachers`), at O(k^2) a penalty in
