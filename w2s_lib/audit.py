@@ -210,7 +210,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     if book and labelled == n:
         misfit = book.misfit
     else:
-        misfit = crossed_mean(*by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student))
+        misfit = crossed_mean(by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student)[0])
     agreement = crossed_mean((answer[0] == answer[1]).astype(float))
     results: dict[str, Any] = {"book": book, "unlabelled_misfit": misfit, "agreement": agreement}
     results |= {f"{role}_entropy": crossed_mean(x) for role, x in zip(ROLES, entropies)}

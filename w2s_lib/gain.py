@@ -103,11 +103,11 @@ def ledger(
     gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
     gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
     scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
-    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
-    gain, misfit, residual = (crossed_mean(x, clusters) for x in (gain, misfit, residual))
+    entries = crossed_mean(gain, clusters), crossed_mean(misfit, clusters), crossed_mean(residual, clusters)
     risks = crossed_mean(risk_w, clusters), crossed_mean(risk_s, clusters)
+    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
     by_pair, imbalance = (pair_gain, pair_misfit, pair_residual), float(np.max(gap / scale))
-    return Ledger(gain, misfit, residual, *risks, *by_pair, imbalance, direction, generator.name)
+    return Ledger(*entries, *risks, *by_pair, imbalance, direction, generator.name)
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
