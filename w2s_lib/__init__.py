@@ -6,19 +6,5 @@ from .gain import Ledger, ledger, performance_gap_recovered
 from .intervals import Estimate, crossed_mean, crossed_ratio
 
 __version__ = "0.2.0"
-__all__ = [
-    "GENERALIZED_KL",
-    "ITAKURA_SAITO",
-    "KL",
-    "LOGISTIC",
-    "SQUARED",
-    "Decomposition",
-    "Estimate",
-    "Ledger",
-    "crossed_mean",
-    "crossed_ratio",
-    "decompose",
-    "ledger",
-    "mahalanobis",
-    "performance_gap_recovered",
-]
+__all__ = ["GENERALIZED_KL", "ITAKURA_SAITO", "KL", "LOGISTIC", "SQUARED", "Decomposition", "Estimate", "Ledger"]
+__all__ += ["crossed_mean", "crossed_ratio", "decompose", "ledger", "mahalanobis", "performance_gap_recovered"]

@@ -27,10 +27,7 @@ def common_namespace(**arrays):
 
 
 def as_real(**named):
-    """(namespace, *arrays): real floats of one array library, NumPy or torch; lists and integers are converted.
-
-    Raises ValueError that names the argument for complex or object data, and for mixed libraries.
-    """
+    """(namespace, *arrays): real floats of one array library; lists, integers are converted. ValueError for others."""
     arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
     for name, x in arrays.items():
         require(not isinstance(x, np.ndarray) or x.dtype.kind in "biuf", name, f"dtype {x.dtype} is not real numbers")
@@ -62,9 +59,9 @@ def one_hot(labels, classes, name="labels", like=None):
     require(np.all(y == np.round(y)), name, "class labels must be whole numbers")
     require(np.all((y >= 0) & (y < classes)), name, f"class labels must lie in 0..{classes - 1}; recode them")
     y = np.eye(classes)[y.astype(int)]
-    return (
-        y if like is None else array_api_compat.array_namespace(like).asarray(y, device=array_api_compat.device(like))
-    )
+    if like is None:
+        return y
+    return array_api_compat.array_namespace(like).asarray(y, device=array_api_compat.device(like))
 
 
 def as_targets(labels, logits, name):

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import one_hot, to_numpy
+from ._checks import one_hot, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
 from .intervals import Estimate, crossed_mean, sign
 
 Numbers = NDArray[np.float64]
+ROLES = ("teacher", "student")
 TWO_CLASSES = "two classes take two columns a model: 0 and the log-odds as logits, 1 - p and p as probabilities"
 # what an estimate says when its interval contains zero, lies above it, lies below it
 READINGS = {
@@ -80,15 +83,14 @@ def refuse(wrong: NDArray[np.bool_], name: str, values: Numbers, problem: str) -
 
 def check(truth: Numbers, teacher: Numbers, student: Numbers) -> None:
     """Shapes, finite predictions, labels in range or missing (NaN, -1); ValueError or RowError otherwise."""
-    if teacher.ndim != 2 or teacher.shape[1] < 2:
-        raise ValueError(f"teacher: need shape (inputs, classes), got {teacher.shape}; {TWO_CLASSES}")
-    if student.shape != teacher.shape:
-        raise ValueError(f"student: shape {student.shape} must be the teacher's, {teacher.shape}; use the same inputs")
-    if truth.shape != teacher.shape[:1]:
-        raise ValueError(f"truth: need one label an input, shape ({len(teacher)},), got {truth.shape}")
-    if not len(truth):
-        raise ValueError("truth: has no rows; an audit needs one at least")
-    for name, values in (("teacher", teacher), ("student", student)):
+    columns = f"need shape (inputs, classes), got {teacher.shape}; {TWO_CLASSES}"
+    require(teacher.ndim == 2 and teacher.shape[1] > 1, "teacher", columns)
+    unlike = f"shape {student.shape} must be the teacher's, {teacher.shape}; use the same inputs"
+    require(student.shape == teacher.shape, "student", unlike)
+    one_label = f"need one label an input, shape ({len(teacher)},), got {truth.shape}"
+    require(truth.shape == teacher.shape[:1], "truth", one_label)
+    require(len(truth), "truth", "has no rows; an audit needs one at least")
+    for name, values in zip(ROLES, (teacher, student)):
         refuse(~np.isfinite(values), name, values, "{:g} is not a finite number; clip the logits or drop the row")
     K = teacher.shape[1]
     label = (truth >= 0) & (truth < K) & (truth == np.round(truth))
@@ -129,45 +131,38 @@ class Audit:
         if self.blend is not None:
             weight, (low, high) = self.blend.weight, self.blend.weight.interval()
             sides = {1: "some of the teacher would help", -1: "further away from the teacher would help"}
-            words.append(
-                f"The best blend gives the teacher a weight of {weight.value:.2f} [{low:.2f}, {high:.2f}]: "
-                f"{sides.get(sign(weight), 'it may be zero')}."
-            )
+            best = f"The best blend gives the teacher a weight of {weight.value:.2f} [{low:.2f}, {high:.2f}]"
+            words.append(f"{best}: {sides.get(sign(weight), 'it may be zero')}.")
         return words
 
     def rows(self) -> list[tuple[str, Estimate | float]]:
         """[(name, estimate or number), ...] of all results."""
         counts_and_parts = ("inputs", "labelled", "classes", "book", "split", "blend")
         results = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in counts_and_parts]
-        for part, prefix, names in (
-            (self.book, "", ("teacher_risk", "student_risk", "gain", "misfit", "residual")),
-            (self.split, "residual_", ("calibration", "thrown_away")),
-        ):
-            results += [(prefix + name, getattr(part, name)) for name in names if part is not None]
-        if self.blend is not None:
+        if self.book:
+            entries = ("teacher_risk", "student_risk", "gain", "misfit", "residual")
+            results += [(name, getattr(self.book, name)) for name in entries]
+        if self.split:
+            results += [(f"residual_{name}", getattr(self.split, name)) for name in ("calibration", "thrown_away")]
+        if self.blend:
             results.append(("best_teacher_weight", self.blend.weight))
         return [(name, value) for name, value in results if value is not None]
 
     def __str__(self) -> str:
-        head = (
-            f"{self.inputs:,} inputs, {self.labelled:,} with a label, {self.classes} classes; 95% intervals over inputs"
-        )
-        lines = [
-            f"{name.replace('_', ' '):>27}  {v if isinstance(v, Estimate) else f'{v:.4f}'}" for name, v in self.rows()
-        ]
-        return "\n".join([head, "", *lines, "", *self.reading()])
+        counts = f"{self.inputs:,} inputs, {self.labelled:,} with a label, {self.classes} classes"
+        rows = ((name, x if isinstance(x, Estimate) else f"{x:.4f}") for name, x in self.rows())
+        lines = [f"{name.replace('_', ' '):>27}  {text}" for name, text in rows]
+        return "\n".join([f"{counts}; 95% intervals over inputs", "", *lines, "", *self.reading()])
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON: value and interval of each estimate, None for a bound that one row cannot give."""
         counts = {"inputs": self.inputs, "labelled": self.labelled, "classes": self.classes}
-        results: dict[str, object] = {}
-        for name, value in self.rows():
-            if isinstance(value, Estimate):
-                bounds = [bound if math.isfinite(bound) else None for bound in value.interval()]
-                results[name] = {"value": value.value, "interval": bounds}
-            else:
-                results[name] = value
-        return {**counts, "reading": self.reading(), **results}
+        results: dict[str, object] = {**counts, "reading": self.reading(), **dict(self.rows())}
+        for name, x in self.rows():
+            if isinstance(x, Estimate):
+                bounds = [bound if math.isfinite(bound) else None for bound in x.interval()]
+                results[name] = {"value": x.value, "interval": bounds}
+        return results
 
 
 def _verdict(name: str, estimate: Estimate) -> str:
@@ -215,36 +210,21 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     if book and labelled == n:
         misfit = book.misfit
     else:
-        misfit = crossed_mean(*by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student))
-    report = Audit(
-        inputs=n,
-        labelled=labelled,
-        classes=K,
-        book=book,
-        unlabelled_misfit=misfit,
-        agreement=crossed_mean((answer[0] == answer[1]).astype(float)),
-        teacher_entropy=crossed_mean(entropies[0]),
-        student_entropy=crossed_mean(entropies[1]),
-    )
-    if book is None:
-        return report
-    correct = [(x[:, known] == y).astype(float) for x in answer]
-    bins = min(15, labelled // 10)
-    calibration = [float(expected_calibration_error(x[0], p[0, known], bins)) for p, x in zip(confidence, correct)]
-    try:
-        blend = best_blend(*triple)
-    except ValueError:  # teacher and student are equal, or saturated: there is no best blend
-        blend = None
-    return replace(
-        report,
-        split=split_residual(*triple, bins=min(15, labelled // 20)) if labelled >= 40 else None,
-        blend=blend,
-        teacher_accuracy=crossed_mean(correct[0]),
-        student_accuracy=crossed_mean(correct[1]),
-        accuracy_gain=crossed_mean(correct[1] - correct[0]),
-        teacher_calibration=calibration[0],
-        student_calibration=calibration[1],
-    )
+        misfit = crossed_mean(by_input(lambda w, s: (KL.divergence(s, w),), (), teacher, student)[0])
+    agreement = crossed_mean((answer[0] == answer[1]).astype(float))
+    results: dict[str, Any] = {"book": book, "unlabelled_misfit": misfit, "agreement": agreement}
+    results |= {f"{role}_entropy": crossed_mean(x) for role, x in zip(ROLES, entropies)}
+    if book:
+        correct, bins = [(x[:, known] == y).astype(float) for x in answer], min(15, labelled // 10)
+        for role, right, p in zip(ROLES, correct, confidence):
+            results[f"{role}_accuracy"] = crossed_mean(right)
+            results[f"{role}_calibration"] = float(expected_calibration_error(right[0], p[0, known], bins))
+        results["accuracy_gain"] = crossed_mean(correct[1] - correct[0])
+        with suppress(ValueError):  # teacher and student are equal, or saturated: there is no best blend
+            results["blend"] = best_blend(*triple)
+        if labelled >= 40:
+            results["split"] = split_residual(*triple, bins=min(15, labelled // 20))
+    return Audit(inputs=n, labelled=labelled, classes=K, **results)
 
 
 def _numbers(x: ArrayLike, name: str) -> Numbers:

@@ -4,16 +4,13 @@ For a strictly convex, differentiable generator phi with dual coordinates z = gr
 
     D(a, b) = phi(a) - phi(b) - <grad phi(b), a - b>        (Bregman 1967)
 
-What the design meets:
 - A *prediction* comes in the coordinates in which a model gives it: logits for `KL` (any constant may be added),
-  log-odds for `LOGISTIC`, the value itself otherwise. A *truth* is a mean: a probability vector, a one-hot label, a
-  target. So labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
+  log-odds for `LOGISTIC`, the value itself otherwise. A *truth* is a mean: probabilities, a one-hot label, a target. So
+  labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
 - The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
-- As a -> b a divergence keeps its relative precision: the logarithmic ones are sums of p (e^d - 1 - d), d = log(q/p),
-  a function that is evaluated without cancellation.
-- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class.
-- Input outside the domain raises a ValueError that names the argument and the remedy; so does a mask of -inf where a
-  label or the other prediction needs the class, as the divergence is infinite.
+- As a -> b a divergence keeps its relative precision: sums of p (e^d - 1 - d), d = log(q/p), without cancellation.
+- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class;
+  a ValueError where a label or the other prediction needs it, as the divergence is infinite.
 """
 
 from __future__ import annotations
@@ -25,6 +22,7 @@ from array_api_compat import array_namespace, device
 
 from ._checks import SUM_TOLERANCE, Array, as_arrays, as_real, check_labels, common_namespace, require, to_numpy
 
+NOT_INTERIOR = "where an interior truth is needed; pass soft labels or smooth them"
 MASK = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
 
@@ -69,8 +67,8 @@ def _relative_entropy(xp, p, q, d):
 class Generator:
     """A convex generator phi and the maps it defines.
 
-    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs); divergences have shape (...). Class labels are
-    one-hot rows here: (inputs,) numbers might as well be one vector of probabilities. `ledger` and its like take both.
+    `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs), class labels one-hot (`ledger` takes numbers
+    too); divergences have shape (...).
     Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 
@@ -246,10 +244,7 @@ class _KL(Generator):
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
         check_labels(y, name=name)
-        inside = (
-            "a probability is 0 (a one-hot label?) where an interior truth is needed; pass soft labels or smooth them"
-        )
-        require(not interior or xp.all(y > 0), name, inside)
+        require(not interior or xp.all(y > 0), name, f"a probability is 0 (a one-hot label?) {NOT_INTERIOR}")
         return y / xp.sum(y, axis=-1, keepdims=True)
 
     def _check_masks(self, a, f, name, truth=False):
@@ -293,8 +288,8 @@ class _Logistic(Generator):
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
         require(xp.all((y >= 0) & (y <= 1)), name, "must lie in [0, 1]; pass probabilities, not log-odds")
-        inside = "a probability is 0 or 1 (a label?) where an interior truth is needed; pass soft labels or smooth them"
-        require(not interior or xp.all((y > 0) & (y < 1)), name, inside)
+        inside = not interior or xp.all((y > 0) & (y < 1))
+        require(inside, name, f"a probability is 0 or 1 (a label?) {NOT_INTERIOR}")
         return y
 
 

@@ -53,8 +53,7 @@ class Scores:
 def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     """Accuracy, cross-entropy, Brier score, expected calibration error and entropy of softmax(logits).
 
-    truth  : (inputs,) class labels, or (inputs, classes) labels or probabilities; the most probable class is the right
-             one
+    truth  : (inputs,) class labels, or (inputs, classes) probabilities, whose most probable class is the right one
     logits : (..., inputs, classes); bins : of the calibration error
     Raises ValueError for shapes that do not match and values outside the domain.
     """
@@ -65,13 +64,9 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     log_p = log_softmax(z)
     p = np.exp(log_p)
     correct = p.argmax(-1) == y.argmax(-1)
-    return Scores(
-        correct.mean(-1),
-        -(y * log_p).sum(-1).mean(-1),
-        ((p - y) ** 2).sum(-1).mean(-1),
-        expected_calibration_error(correct, p.max(-1), bins),
-        entropy(log_p).mean(-1),
-    )
+    cross_entropy, brier = -(y * log_p).sum(-1), ((p - y) ** 2).sum(-1)
+    calibration_error = expected_calibration_error(correct, p.max(-1), bins)
+    return Scores(correct.mean(-1), cross_entropy.mean(-1), brier.mean(-1), calibration_error, entropy(log_p).mean(-1))
 
 
 def fit_temperature(logits: Array, targets: Array) -> Any:
@@ -79,11 +74,9 @@ def fit_temperature(logits: Array, targets: Array) -> Any:
 
     logits  : z, (..., examples, classes)
     targets : q, probabilities that broadcast to the shape of z, or class labels (examples,) or (..., examples)
-    Returns float64 in the leading shape. The objective is convex in 1/T, which is sought in [0.01, 100]: T = 0.01 where
-    colder is always better (the labels are separable: every top class is right), T = 100 where hotter is.
-    Labels of the teacher will do: whatever they say of the truth, no truth is used.
-    Raises ValueError for shapes that do not match, q that is no distribution, and logits that do not differ between
-    classes.
+    Returns float64 in the leading shape. Convex in 1/T, which is sought in [0.01, 100]: T = 0.01 where colder is always
+    better (the labels are separable: every top class is right), T = 100 where hotter is. No truth is needed.
+    Raises ValueError for shapes that do not match, q that is no distribution, logits that are equal for all classes.
 
     >>> p = np.array([[0.9, 0.1], [0.3, 0.7]])
     >>> float(fit_temperature(3 * np.log(p), p).round(6))  # three times too sure

@@ -62,15 +62,14 @@ def decompose(
         delta      tr(H S) / (2K), S the covariance of z, H = Hess phi*(mean z)      exact for quadratic generators
         jackknife  (K - 1) (mean_j bhat_(-j) - bhat), K >= 3; error O(1/K^2)
 
-    truth       : (inputs, outputs), g = E[Y|x], or the labels themselves (then noise is inside the bias); for KL also
-                  (inputs,) class labels
+    truth       : (inputs, outputs), g = E[Y|x], or labels (then noise is inside the bias); KL: also (inputs,) classes
     predictions : (models, inputs, outputs), in the generator's coordinates: logits for KL
     slot        : 2, E D(y, f), dual mean; or 1, E D(f, g), primal mean, g interior
-    labels      : (inputs, outputs) or (draws, inputs, outputs), labels drawn from g, for KL also class labels without
-                  the last axis: adds noise and cross; g interior
-    clusters    : (models,) models with equal labels share luck (see `crossed_mean`)
-    Standard errors treat models and inputs as crossed samples; a model enters through the influence
-    <fhat - y, z_k - zhat> of its dual coordinates on the bias (exact for the jackknife correction).
+    labels      : (inputs, outputs) or (draws, inputs, outputs), drawn from an interior g (for KL also classes, without
+                  the last axis): adds noise and cross
+    clusters    : (models,), as in `crossed_mean`
+    A model enters the standard error of the bias through its influence <fhat - y, z_k - zhat>, the jackknife exactly.
+    Raises ValueError for shapes that do not match, too few models, values outside the domain.
     Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections: chapter "The decomposition".
 
     >>> from w2s_lib import SQUARED
@@ -93,20 +92,15 @@ def decompose(
         generator._check_masks(y, f, "predictions", truth=True)
         x, centre = generator.dual(f), generator.dual_mean(f)
         variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
-
-        def risk(prediction):
-            return generator._loss(xp, y, prediction)
     else:
-        g = generator.from_mean(y)
-        x, centre = generator.mean(f), generator.primal_mean(f)
+        x, centre, g = generator.mean(f), generator.primal_mean(f), generator.from_mean(y)
         variance, slope = generator._divergence(xp, f, centre), generator._dual_step(xp, centre, g)
 
-        def risk(prediction):
-            return generator._divergence(xp, prediction, g)
+    def risk(prediction):
+        return generator._loss(xp, y, prediction) if slot == 2 else generator._divergence(xp, prediction, g)
 
     bias, step = risk(centre), x - xp.mean(x, axis=0)  # of the mean (inputs,); (models, inputs, outputs)
-    # (models, inputs), mean zero over models; risk(f) = bias + influence + variance, exactly
-    influence = xp.sum(slope * step, axis=-1)
+    influence = xp.sum(slope * step, axis=-1)  # (models, inputs); risk(f) = bias + influence + variance, exactly
     if correction == "none":
         excess = 0 * variance
     elif correction == "scaled":
@@ -129,13 +123,6 @@ def decompose(
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
     bias, variance = bias + influence - excess, variance + excess
     total, noise, bias, variance, cross = (to_numpy(x) for x in (total, noise, bias, variance, cross))
-    return Decomposition(
-        total=crossed_mean(total, clusters),
-        noise=crossed_mean(noise, clusters),
-        bias=crossed_mean(bias, clusters),
-        variance=crossed_mean(variance, clusters),
-        cross=crossed_mean(cross, clusters),
-        bias_values=bias,
-        variance_values=variance,
-        correction=correction,
-    )
+    total, noise, cross = (crossed_mean(x, clusters) for x in (total, noise, cross))
+    parts = crossed_mean(bias, clusters), crossed_mean(variance, clusters)
+    return Decomposition(total, noise, *parts, cross, bias, variance, correction)

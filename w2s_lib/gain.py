@@ -5,8 +5,8 @@ With gain = R(teacher) - R(student), z = grad phi(f), g the truth and Y a label 
     forward (F)  risk E D(Y, f):  gain = E D(f_s, f_w) - residual,  residual = E <z_w - z_s, Y - f_s>
     reverse (R)  risk E D(f, g):  gain = E D(f_w, f_s) - residual,  residual = E <grad phi(g) - z_s, f_w - f_s>
 
-Both are the three-point identity of Bregman divergences, so they need no convexity and no optimality. (F) is linear in
-Y: labels estimate it without bias, one-hot ones too. (R) needs the truth itself, in the interior of the domain.
+Both are the three-point identity of Bregman divergences: no convexity, no optimality. (F) is linear in Y, so labels
+estimate it without bias, one-hot ones too. (R) needs the truth itself, in the interior of the domain.
 
 Sources: Xu, Yao, Wang and Liu (2026, arXiv 2505.24313), theorem 3.1, for the two residual terms; the identity in this
 form is derived in the book. Performance gap recovered: Burns et al. (2023, arXiv 2312.09390), section 3.
@@ -46,13 +46,16 @@ class Ledger:
     generator: str
 
     def __str__(self) -> str:
-        g, rows = self.gain, ("teacher_risk", "student_risk", "gain", "misfit", "residual")
+        g, lines = self.gain, _lines(self, "teacher_risk", "student_risk", "gain", "misfit", "residual")
         conditional = "" if g.clusters > 1 else ", conditional on these models"
         head = f"{self.generator}, {self.direction} direction: {g.models} pairs x {g.inputs} inputs, 95% intervals"
-        lines = [f"{row.replace('_', ' '):>13}  {getattr(self, row)}" for row in rows]
         # rounding noise is not printed: it differs from machine to machine
         balance = "to rounding" if self.imbalance < 1e-12 else f"up to {self.imbalance:.1e} of its terms"
         return "\n".join([head + conditional, *lines, f"     balances  {balance}"])
+
+
+def _lines(result, *entries):
+    return [f"{entry.replace('_', ' '):>13}  {getattr(result, entry)}" for entry in entries]
 
 
 def ledger(
@@ -66,10 +69,9 @@ def ledger(
                       class in both and for no label); leading axes number the pairs and broadcast: teacher (T, 1, n, K)
                       with student (T, S, n, K) is S students each
     direction       : "forward", risk E D(Y, f); or "reverse", risk E D(f, g), which needs an interior truth
-    clusters        : a label per pair, in the leading shape; pairs with equal labels share luck. None: pairs that
-                      share a teacher or a student because an axis was broadcast form one cluster.
-    Risks are D(Y, f): the cross-entropy, less the entropy of Y if Y is soft. Intervals count models and inputs as
-    crossed samples; with one cluster they are over inputs alone.
+    clusters        : a label per pair, in the leading shape, as in `crossed_mean`. None: pairs that share a teacher or
+                      a student because an axis was broadcast form one cluster.
+    Risks are D(Y, f): the cross-entropy, less the entropy of Y if Y is soft.
     Raises ValueError, naming the argument, for NaN, values outside the domain, shapes or masks that do not match.
 
     >>> teacher, student = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]
@@ -82,8 +84,8 @@ def ledger(
          residual  -0.1294 [-0.4641, 0.2054]
          balances  to rounding
     """
-    known = direction in ("forward", "reverse")
-    require(known, "direction", "must be 'forward' (once 'F') or 'reverse' (once 'R')")
+    remedy = "must be 'forward' (once 'F') or 'reverse' (once 'R')"
+    require(direction in ("forward", "reverse"), "direction", remedy)
     y, w, s, lead = _checked(truth, teacher, student, generator, direction)
     xp = array_namespace(w)
 
@@ -101,19 +103,11 @@ def ledger(
     gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
     gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
     scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
-    return Ledger(
-        gain=crossed_mean(gain, clusters),
-        misfit=crossed_mean(misfit, clusters),
-        residual=crossed_mean(residual, clusters),
-        teacher_risk=crossed_mean(risk_w, clusters),
-        student_risk=crossed_mean(risk_s, clusters),
-        pair_gain=gain.mean(1).reshape(lead),
-        pair_misfit=misfit.mean(1).reshape(lead),
-        pair_residual=residual.mean(1).reshape(lead),
-        imbalance=float(np.max(gap / scale)),
-        direction=direction,
-        generator=generator.name,
-    )
+    entries = crossed_mean(gain, clusters), crossed_mean(misfit, clusters), crossed_mean(residual, clusters)
+    risks = crossed_mean(risk_w, clusters), crossed_mean(risk_s, clusters)
+    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
+    by_pair, imbalance = (pair_gain, pair_misfit, pair_residual), float(np.max(gap / scale))
+    return Ledger(*entries, *risks, *by_pair, imbalance, direction, generator.name)
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
@@ -151,11 +145,10 @@ def _clusters(clusters, w, s, lead):
 def by_input(function: Callable, lead: tuple[int, ...], *arrays: Array) -> list[np.ndarray]:
     """The values of `function` at each input, as a list of arrays (pairs, inputs), a block of inputs at a time.
 
-    function : of blocks of the arrays, returns several arrays (..., inputs)
+    function : of blocks of the checked `arrays` (..., inputs, outputs), returns several arrays (..., inputs)
     lead     : the shape of the pairs, to which the leading axes of all results broadcast
-    arrays   : (..., inputs, outputs), checked
-    So memory is bounded, and what is computed from a block stays in the cache. Blocks of NumPy arrays lie output by
-    output in memory: a sum over few outputs is slow where they lie side by side.
+    Blocks bound the memory and stay in the cache. Those of NumPy lie output by output: a sum over few outputs is slow
+    where they lie side by side.
     """
     (n, outputs), pairs = arrays[0].shape[-2:], math.prod(lead)
     size, parts = max(1, BLOCK // max(1, pairs * outputs)), []
@@ -177,8 +170,7 @@ class Split:
     bins: int
 
     def __str__(self) -> str:
-        rows = ("residual", "calibration", "thrown_away")
-        return "\n".join(f"{row.replace('_', ' '):>13}  {getattr(self, row)}" for row in rows)
+        return "\n".join(_lines(self, "residual", "calibration", "thrown_away"))
 
 
 def split_residual(
@@ -187,11 +179,11 @@ def split_residual(
 ) -> Split:  # fmt: skip
     r"""What the misfit failed to buy (forward direction), split exactly and for every generator:
 
-        residual = E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>  +  E Cov(z_w, Y | f_s)
+        residual = E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>  +  E Cov(z_w, Y | f_s)     calibration + thrown away
 
-    A student calibrated to the truth, E[Y|f_s] = f_s, or to its teacher in the dual, E[z_w|f_s] = z_s, has no first
-    term. f_s is replaced by bins of it, and the covariance in a bin is that of the differences z_w - z_s and Y - f_s,
-    n_b/(n_b - 1) times: raw z_w and Y would add what varies with f_s inside a bin.
+    The first is 0 for a student calibrated to the truth, E[Y|f_s] = f_s, or to its teacher's dual, E[z_w|f_s] = z_s.
+    f_s is replaced by bins of it, and the covariance in a bin is n_b/(n_b - 1) times that of the differences z_w - z_s
+    and Y - f_s: raw z_w and Y would add what varies with f_s inside a bin.
 
     truth, teacher, student, clusters : as in `ledger`
     bins   : number of bins: of one output by quantiles, for KL by most probable class and quantiles of its probability
@@ -220,9 +212,8 @@ def split_residual(
     residual = sum(u * v for u, v in outputs)
     covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
-    residual, calibration, thrown_away = (
-        crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)
-    )
+    terms = residual, residual - covariance, covariance
+    residual, calibration, thrown_away = (crossed_mean(x, clusters) for x in terms)
     return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
 
 
@@ -240,8 +231,8 @@ def _binned_products(outputs, pair, labels):
 def _bins(s, bins, generator):
     """Bin labels (..., inputs) of predictions (..., inputs, outputs)."""
     (*lead, n, outputs), xp = s.shape, array_namespace(s)
-    several = outputs == 1 or generator.classes
-    require(several, "groups", "are needed for several outputs: no order in which to bin them")
+    unordered = "are needed for several outputs: no order in which to bin them"
+    require(outputs == 1 or generator.classes, "groups", unordered)
 
     def largest(s):
         mean = generator.mean(s)
@@ -280,10 +271,9 @@ def best_blend(
     r"""t* = argmin_t E D(Y, f_t) with z_t = (1 - t) z_s + t z_w: how much of the teacher to mix back into the student.
 
     The risk is convex in t, with slope -residual at t = 0. For the squared loss t* = residual/(2 misfit) and gain =
-    misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* > 0: the teacher keeps something that the student lost;
-    t* < 0: move further away from the teacher.
-    truth, teacher, student, clusters : as in `ledger`. The weight is sought in [-10, 10]; its standard error is that of
-    an M-estimator. Raises ValueError as `ledger`; if a student equals its teacher; if no blend in the range is best.
+    misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* < 0: move further away from the teacher.
+    Arguments as in `ledger`. The weight is sought in [-10, 10]; its standard error is that of an M-estimator.
+    Raises ValueError as `ledger`; if a student equals its teacher; if no blend in the range is best.
     """
     y, w, s, lead = _checked(truth, teacher, student, generator)
     xp, pairs = array_namespace(w), math.prod(lead)
@@ -305,15 +295,14 @@ def best_blend(
     require(np.all(abs(t) < 10), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
     slope, curvature = derivatives(t)
     influence = t[:, None] - slope / curvature.mean(1)[:, None]
-    weight = crossed_mean(influence, _clusters(clusters, w, s, lead), value=t.mean())
-    return Blend(weight, t.reshape(lead))
+    return Blend(crossed_mean(influence, _clusters(clusters, w, s, lead), value=t.mean()), t.reshape(lead))
 
 
 def performance_gap_recovered(teacher: Array, student: Array, ceiling: Array, clusters: Array = None) -> Estimate:
     """PGR = (student - teacher) / (ceiling - teacher) of mean scores, as an Estimate by the delta method.
 
-    Scores have shape (models, inputs): correctness 0/1, or a negative loss; larger is better. `clusters` as in
-    `crossed_mean`. The interval is wide, and the ratio of little meaning, when ceiling and teacher are close.
+    Scores have shape (models, inputs): correctness 0/1, or a negative loss; `clusters` as in `crossed_mean`. When
+    ceiling and teacher are close, the interval is wide. Raises ValueError for other shapes and when they are equal.
 
     >>> teacher, student, ceiling = [[0, 1, 0, 0], [0, 0, 0, 1]], [[1, 1, 0, 0], [0, 0, 1, 1]], [[1, 1, 1, 1]] * 2
     >>> performance_gap_recovered(teacher, student, ceiling).value

@@ -1,8 +1,7 @@
 r"""Numbers with intervals: means over models and inputs with crossed standard errors.
 
-An average over M models and n inputs, v = mean of v_mi, carries two kinds of luck that cross: other models would have
-been drawn, and other inputs. Its standard error is therefore neither sd/sqrt(M n) nor sd/sqrt(M). With row means over
-inputs, column means over models and the interaction that is left,
+Models and inputs are two samples that cross, so the standard error of a mean of v_mi over M models and n inputs is
+neither sd/sqrt(M n) nor sd/sqrt(M). With row means over inputs, column means over models and the interaction left,
 
     se^2 = S2_rows / M + S2_columns / n - S2_interaction / (M n)
 
@@ -60,9 +59,8 @@ def crossed_mean(values: Array, clusters: Array = None, value: float | None = No
     C, n = len(names), v.shape[1]
     sums = v if clusters is None else np.stack([v[group == c].sum(0) for c in range(C)])  # over a cluster's models
     share = np.bincount(group)[:, None] / len(v)
-    deviation = (
-        sums / len(v) - share * v.mean()
-    ) * C  # (clusters, inputs), mean zero; equal sizes: cluster mean - mean
+    # (clusters, inputs), mean zero; clusters of equal size: cluster mean - mean
+    deviation = C * (sums / len(v) - share * v.mean())
     rows, columns = deviation.mean(1), deviation.mean(0)
     var_rows = _mean_square(rows, C - 1) / C
     var_columns = _mean_square(columns, n - 1) / n

@@ -1,11 +1,10 @@
 r"""Losses of a student p = softmax(z) on a teacher's probabilities q: per example, unreduced, from logits.
 
-Each loss is a frozen dataclass of its settings. Called, `loss(z, q)` gives one number an example; `loss.gradient(z, q)`
-is its derivative in z in closed form, which is what the training core uses. `axis` is the axis of the classes: -1 for
-(..., examples, classes), -2 for the core's class-first layout (..., classes, examples); the examples are on the other
-of the last two axes. q may also be class labels, without the axis of the classes.
-In a loop over steps, `labels = loss.prepare(q, axis)` is done once: it takes the logarithms and quantiles of q, and
-`loss.step_gradient(z, labels, axis, step)` is then all that a step costs. `train` checks that q is a distribution.
+Each loss is a frozen dataclass of its settings. `loss(z, q)` gives one number an example, `loss.gradient(z, q)` its
+derivative in z in closed form. `axis` is that of the classes: -1 for (..., examples, classes), -2 for the training
+core's (..., classes, examples). q may also be class labels, without the axis of the classes.
+In a loop over steps, `labels = loss.prepare(q, axis)` is done once, `loss.step_gradient(z, labels, axis, step)` at
+each. `train` checks that q is a distribution.
 
     CE    -sum_k q_k log p_k            dCE/dz_k = p_k - q_k
     RCE   -sum_k p_k log q_k            dRCE/dz_k = p_k (-log q_k - RCE)
@@ -32,10 +31,8 @@ Step = int | Tensor | None  # a number, or a counter that lives on the device
 
 
 def _quantile(x, level, used):
-    """The `level` quantile of x over the used examples on the last axis (kept), interpolated linearly.
-
-    By a sort and without a look at the values, so that it can be part of a CUDA graph.
-    """
+    """The `level` quantile of x over the used examples on the last axis (kept), interpolated linearly."""
+    # a sort, which needs no look at the values: it can be part of a CUDA graph
     ordered = torch.where(used, x, torch.inf).sort(-1).values
     position = level * (used.sum(-1, keepdim=True) - 1).clamp(min=0).to(x.dtype).expand(*ordered.shape[:-1], 1)
     below = position.floor()
@@ -114,10 +111,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class ForwardKL(CrossEntropy):
-    """KL(q || p) = CE - H(q), summed over classes: zero at p = q, and CE's gradient.
-
-    A mean over the elements instead of the sum (a slip seen elsewhere) would make it smaller by the number of classes.
-    """
+    """KL(q || p) = CE - H(q), summed over classes (not their mean): zero at p = q, and CE's gradient."""
 
     def _value(self, log_p, labels, axis):
         return super()._value(log_p, labels, axis) - entropy(labels[0].log(), axis)
@@ -183,20 +177,19 @@ class Mixture(Loss):
     def parts(self):
         return self.first.parts + self.second.parts
 
-    def _value(self, log_p, labels, axis):
+    def _sum(self, method, x, labels, *rest):
+        first, second = getattr(self.first, method), getattr(self.second, method)
         k = self.first.parts
-        first = self.first._value(log_p, labels[:k], axis)
-        return self.a * first + self.b * self.second._value(log_p, labels[k:], axis)
+        return self.a * first(x, labels[:k], *rest) + self.b * second(x, labels[k:], *rest)
+
+    def _value(self, log_p, labels, axis):
+        return self._sum("_value", log_p, labels, axis)
 
     def _gradient(self, log_p, labels, axis, step):
-        k = self.first.parts
-        first = self.first._gradient(log_p, labels[:k], axis, step)
-        return self.a * first + self.b * self.second._gradient(log_p, labels[k:], axis, step)
+        return self._sum("_gradient", log_p, labels, axis, step)
 
     def one_logit_gradient(self, z, labels, step=None):
-        k = self.first.parts
-        first = self.first.one_logit_gradient(z, labels[:k], step)
-        return self.a * first + self.b * self.second.one_logit_gradient(z, labels[k:], step)
+        return self._sum("one_logit_gradient", z, labels, step)
 
 
 @dataclass(frozen=True)
@@ -224,29 +217,26 @@ class ConfidenceSwitch(Loss):
         sure = confidence >= (_quantile(confidence, self.c, used) if self.quantile else self.c)
         return sure.unsqueeze(axis), q, *self.reverse.prepare(q, axis)
 
+    def _both(self, method, x, labels, *rest):
+        return (getattr(loss, method)(x, (of,), *rest) for loss, of in zip((CE, self.reverse), labels[1:]))
+
     def _value(self, log_p, labels, axis):
-        sure, q, cost = labels
-        return torch.where(sure.squeeze(axis), CE._value(log_p, (q,), axis), self.reverse._value(log_p, (cost,), axis))
+        return torch.where(labels[0].squeeze(axis), *self._both("_value", log_p, labels, axis))
 
     def _gradient(self, log_p, labels, axis, step):
-        sure, q, cost = labels
-        parts = CE._gradient(log_p, (q,), axis, step), self.reverse._gradient(log_p, (cost,), axis, step)
-        return torch.where(sure, *parts)
+        return torch.where(labels[0], *self._both("_gradient", log_p, labels, axis, step))
 
     def one_logit_gradient(self, z, labels, step=None):
-        sure, q, cost = labels
-        parts = CE.one_logit_gradient(z, (q,), step), self.reverse.one_logit_gradient(z, (cost,), step)
-        return torch.where(sure, *parts)
+        return torch.where(labels[0], *self._both("one_logit_gradient", z, labels, step))
 
 
 @dataclass(frozen=True)
 class AuxiliaryConfidence(Loss):
     """AUX = (1 - alpha) CE(p, q) + alpha CE(p, the student's hard label), the confidence loss of Burns et al. (2023).
 
-    The student's label is argmax_k (s_k - t_k): s_k the log-odds of class k, t_k their (1 - 1/K) quantile over the
-    batch, so that each class keeps about an equal share (the paper's code takes the shares from the batch's labels).
-    Two classes: class 1 where its log-odds exceed their median. The label is a constant for the gradient. Where classes
-    tie, as at a threshold that an input and its copies share, the first one wins: copies have the same label.
+    The student's label is argmax_k (s_k - t_k), the first of equals: s_k the log-odds of class k, t_k their (1 - 1/K)
+    quantile over the batch, so that each class keeps about an equal share (the paper's code takes the shares from the
+    batch's labels). It is a constant for the gradient.
 
     alpha  : in [0, 1]
     warmup : in the core, alpha rises from 0 to its value over that many steps (`linear_warmup`)
@@ -307,7 +297,7 @@ class Squared(Loss):
 def linear_warmup(step: int | Tensor, steps: int, last: float) -> float | Tensor:
     """Weight at `step`: from 0 at step 0 linearly to `last` at step `steps`, and `last` from there on.
 
-    It has no jump. (One seen elsewhere stays at a tenth of `last` and then jumps.)
+    Raises ValueError for numbers below 0.
     """
     if torch.is_tensor(step):  # a counter that lives on the device
         return last * (step / steps).clamp(max=1.0) if steps else last
@@ -323,7 +313,7 @@ SQUARED_LOSS = Squared()
 def symmetric_loss(a: float = 1.0, b: float = 1.0, **reverse: float) -> Mixture:
     """SL = a CE + b RCE (Wang et al. 2019); `reverse` sets the clamp or the smoothing of RCE.
 
-    Both weights are 1 unless told: sources differ, (.1, 1) in the paper on weak-to-strong losses, (1, .1) in its code.
+    Sources differ on the weights: (.1, 1) in the paper on weak-to-strong losses, (1, .1) in its code.
 
     >>> symmetric_loss(clamp=1e-3)(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))  # -log p + (1 - p) log 1000
     tensor([0.9504])

@@ -2,13 +2,13 @@ r"""Ridge regression in closed form: one eigendecomposition serves every penalty
 
     min_theta  1/n ||y - Phi theta||^2 + lambda ||theta||^2
 
-The penalty stands beside the MEAN loss, the one convention of the library: scikit-learn's alpha is n lambda, and l2 of
-`train`, which adds l2/2 ||W||^2, is 2 lambda. With Phi = U diag(s) V', theta = V diag(a) U'y, a = s / (s^2 + n lambda);
-lambda = 0 is the limit, the minimum-norm solution: a = 1/s where s > 0, else 0.
+The penalty stands beside the MEAN loss: scikit-learn's alpha is n lambda, and l2 of `train`, which adds l2/2 ||W||^2,
+is 2 lambda. With Phi = U diag(s) V', theta = V diag(a) U'y, a = s / (s^2 + n lambda); lambda = 0 is the limit, the
+minimum-norm solution: a = 1/s where s > 0, else 0.
 
-Averages over teachers need no loop: a student's risk, misfit and residual are quadratic in the teacher, so the mean and
-the second moments suffice, at O(k^2) a penalty in the basis U, k = min(n, p). `sampled_teachers` takes them from a
-sample, `ridge_teachers` in closed form over label noise.
+Averages over teachers need no loop: a student's risk, misfit and residual are quadratic in the teacher, so its mean and
+second moments suffice, of a sample (`sampled_teachers`) or of label noise (`ridge_teachers`), at O(k^2) a penalty in
+the basis U, k = min(n, p).
 
 NumPy arrays or torch tensors (on any device), always in float64: float32 eigenvalues are wrong where n lambda is below
 1e-6 of the largest. No intercept is fitted: centre features and targets, or add a column of ones.
@@ -77,8 +77,8 @@ def as_float64(**named: Array) -> tuple[Any, ...]:
 def decompose_features(features: Array) -> Ridge:
     """Ridge of features (n, p), or of a stack (samples, n, p), by the eigenvectors of the smaller Gram matrix.
 
-    Singular values below 1e-7 of the largest count as zero: forming the Gram matrix squares them, and float64 has no
-    more digits. Raises ValueError for NaN and for other shapes.
+    Singular values below 1e-7 of the largest count as zero: the Gram matrix squares them, and float64 has no more
+    digits. Raises ValueError for NaN and for other shapes.
 
     >>> decompose_features([[1, 0], [0, 2]]).coefficients([[3, 4]], lambdas=[0, 0.5])[:, 0].round(9)
     array([[3. , 2. ],
@@ -108,8 +108,8 @@ class TeacherMoments:
 def sampled_teachers(predictions: Array, n: int) -> TeacherMoments:
     """Moments of a sample of teachers, predictions (teachers, n + m) on n training inputs, then on m test inputs.
 
-    The plain averages over the sample: what follows is exact for these teachers, and costs the same for any number of
-    them, as the factors are brought to few columns. Raises ValueError for other shapes, and unless 0 < n < n + m.
+    Exact for these teachers, at the same cost for any number of them, as the factors are brought to few columns.
+    Raises ValueError for other shapes, and unless 0 < n < n + m.
     """
     xp, f = as_float64(predictions=predictions)
     require(f.ndim == 2, "predictions", f"need shape (teachers, inputs), got {tuple(f.shape)}")
@@ -170,9 +170,8 @@ def student_path(ridge: Ridge, features: Array, lambdas: Array, truth: Array, te
     With B = features V and C = U'F1, summed over test inputs: E|f_s|^2 = a'(B'B * CC')a, E f_s f_w = a'(C * B'F2)1,
     E f_s g the same with the mean; the entries are sums of these. Raises ValueError for shapes that do not match.
 
-    >>> import numpy as np
-    >>> x, teachers = np.array([[1], [2], [3]]), sampled_teachers([[2, 2, 4], [0, 2, 2]], n=2)
-    >>> path = student_path(decompose_features(x[:2]), x[2:], lambdas=0, truth=x[2:, 0], teachers=teachers)
+    >>> ridge, teachers = decompose_features([[1], [2]]), sampled_teachers([[2, 2, 4], [0, 2, 2]], n=2)
+    >>> path = student_path(ridge, [[3]], lambdas=0, truth=[3], teachers=teachers)
     >>> [round(float(entry[0]), 9) for entry in (path.gain, path.misfit, path.residual)]
     [0.64, 0.16, -0.48]
     """

@@ -1,9 +1,8 @@
 r"""How much to regularise a student of which only its teacher's labels are known: the recipe, for your own logits.
 
 Along a path of students, from the least regularised to the most, weak validation takes the least loss on held-out
-labels of the teacher; that loss measures the distance to the teacher (`misfit`), so its choice tends to be regularised
-too little. `recommend` goes further: by the one-standard-error rule without a true label, by the loss on some true
-labels with them. The chapter "The recipe" measures both, on three data sets, and says where they fail.
+labels of the teacher; that measures the distance to the teacher, so its choice tends to be regularised too little.
+`recommend` goes further. The chapter "The recipe" measures by how much, and says where it fails.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ def one_standard_error(losses: Array) -> int:
     """The last point of a path whose mean loss is within one standard error of the least mean, an integer.
 
     losses : (points, examples), the points ordered from the least regularised to the most
-    The standard error is that of the best point's mean over examples. It falls with their number, and what the rule
-    adds to weak validation falls with it. Source: Breiman, Friedman, Olshen and Stone (1984), section 3.4.3.
-    Raises ValueError for another shape, fewer than two examples, NaN or infinity.
+    The standard error is that of the best point's mean over examples. Source: Breiman, Friedman, Olshen and Stone
+    (1984), section 3.4.3. Raises ValueError for another shape, fewer than two examples, NaN or infinity.
 
     >>> one_standard_error([[1, 3], [0, 2], [1.5, 2.2], [9, 9]])  # means 2, 1, 1.85, 9; the least one's error is 1
     2
@@ -55,17 +53,15 @@ class Advice:
     def __str__(self):
         used = f"least loss on {self.labels} true labels" if self.labels else "one-standard-error rule, no true label"
         end = "" if 0 < self.index < len(self.weak_loss) - 1 else "; the end of the path: make it longer"
-        return (
-            f"take point {self.index} of {len(self.weak_loss)} ({used}{end}), temperature "
-            f"{self.temperatures[self.index]:.2f}; weak validation takes point {self.weak}"
-        )
+        take = f"take point {self.index} of {len(self.weak_loss)} ({used}{end})"
+        temperature = f"temperature {self.temperatures[self.index]:.2f}"
+        return f"{take}, {temperature}; weak validation takes point {self.weak}"
 
 
 def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: Array = None) -> Advice:
     """Which student of a path to take, an `Advice`.
 
-    weak_labels : (inputs, classes) probabilities of the teacher, or (inputs,) class labels, for held-out inputs, on
-                  which nobody was trained
+    weak_labels : (inputs, classes) probabilities of the teacher, or (inputs,) class labels, on inputs held out from all
     z_path      : (points, inputs, classes) logits of the students there, from the least regularised to the most
     truth       : (m,) or (m, classes) true labels of some of these inputs, or None; a few dozen choose worse than none
     labelled    : (m,) places of these inputs; None: truth has one class for each input
@@ -82,8 +78,8 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
     log_p = log_softmax(z / temperatures[:, None, None])
     losses = -(q * log_p).sum(-1)
     weak, errors = losses.mean(1), losses.std(1, ddof=1) / len(q) ** 0.5
-    best, index = int(weak.argmin()), one_standard_error(losses)
-    advice = Advice(index, best, temperatures, weak, float(errors[best]), None, 0)
+    best = int(weak.argmin())
+    advice = Advice(one_standard_error(losses), best, temperatures, weak, float(errors[best]), None, 0)
     if truth is None:
         require(labelled is None, "labelled", "names inputs whose true classes are not given; pass truth too")
         return advice
@@ -98,8 +94,7 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
 def _places(labelled, n):
     """The places of the inputs with a true label, checked; None: all n."""
     rows = np.arange(n) if labelled is None else np.asarray(labelled)
-    whole = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
-    require(whole, "labelled", "must be a list of places, whole numbers")
+    require(rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows), "labelled", "must be a list of whole numbers")
     require(rows.min() >= 0 and rows.max() < n, "labelled", f"places must lie in 0..{n - 1}")
     require(len(np.unique(rows)) == len(rows), "labelled", "names an input twice")
     return rows
