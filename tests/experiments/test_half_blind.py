@@ -1,11 +1,10 @@
-"""Stacked probes, and the half-blind worlds: who is given which images and labels."""
+"""The half-blind worlds: who is given which images and labels."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from w2s_lib.experiments.half_blind import (
     HalfBlind,
@@ -17,108 +16,7 @@ from w2s_lib.experiments.half_blind import (
 )
 from w2s_lib.experiments.tasks import load_images
 from w2s_lib.intervals import to_numpy
-from w2s_lib.training import Compute, fit_probes
-
-
-@pytest.fixture(scope="module")
-def problem():
-    images = load_images("digits")
-    rng = np.random.default_rng(0)
-    used = rng.choice(len(images.labels), 300, replace=False)
-    return images.pixels[used], images.labels[used]
-
-
-@pytest.mark.parametrize("l2", [0.1, 1.0, 10.0])
-def test_probes_equal_scikit_learn(problem, l2):
-    """Three models in one batch: all inputs; a bootstrap as weights; the left half of the image."""
-    X, y = problem
-    left = load_images("digits").left_half()
-    weights = np.stack(
-        [np.ones(300), np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300), np.ones(300)]
-    )
-    masks = np.stack([np.ones(64), np.ones(64), left])
-    targets = np.tile(np.eye(10)[y], (3, 1, 1))
-    got = fit_probes(X, targets, weights=weights, mask=masks, l2=l2, tol=1e-9).logits(X).softmax(-1).numpy()
-    for m in range(3):
-        peer = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000)
-        peer.fit(X * masks[m], y, sample_weight=weights[m])
-        np.testing.assert_allclose(got[m], peer.predict_proba(X * masks[m]), atol=2e-5)
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_two_classes_and_a_penalty_a_model(problem, weighted):
-    """Two classes are fitted as one logit; penalties differ between models, or models share one metric."""
-    X, y = problem
-    odd, l2 = y % 2, np.array([0.3, 3.0])
-    weights = np.bincount(np.random.default_rng(1).integers(0, 300, 300), minlength=300)
-    for penalties in (l2, l2[:1].repeat(2)):
-        both = np.stack([weights] * 2) if weighted else None
-        fits = fit_probes(X, np.eye(2)[odd][None].repeat(2, 0), weights=both, l2=penalties, tol=1e-9)
-        for m in range(2):
-            peer = LogisticRegression(C=1 / penalties[m], tol=1e-10, max_iter=10_000)
-            peer.fit(X, odd, sample_weight=weights if weighted else None)
-            # scikit-learn penalises the one logit of two classes, we each class: half of it
-            peer = LogisticRegression(C=2 / penalties[m], tol=1e-10, max_iter=10_000)
-            peer.fit(X, odd, sample_weight=weights if weighted else None)
-            got = fits.logits(X).softmax(-1)[m].numpy()
-            np.testing.assert_allclose(got, peer.predict_proba(X), atol=2e-5)
-
-
-def test_probes_in_chunks_are_the_same(problem):
-    X, y = problem
-    weights = np.random.default_rng(0).multinomial(300, np.full(300, 1 / 300), size=4).astype(float)
-    targets = np.stack([np.eye(10)[y]] * 4)
-    whole = fit_probes(X, targets, weights=weights, tol=1e-8).logits(X)
-    few = fit_probes(X, targets, weights=weights, tol=1e-8, compute=Compute(dtype=torch.float64, memory=3e5)).logits(X)
-    torch.testing.assert_close(few, whole, atol=1e-4, rtol=0)
-    single = fit_probes(X, targets, weights=weights, tol=1e-5, compute=Compute()).logits(X)
-    torch.testing.assert_close(single.double(), whole, atol=0.02, rtol=0)
-
-
-def test_soft_labels_equal_weighted_copies(problem):
-    """Soft labels are ten weighted copies of each input, one a class: scikit-learn can fit that too."""
-    X, _y = problem
-    soft = np.random.default_rng(2).dirichlet(np.ones(10), 300)
-    got = fit_probes(X, soft[None], tol=1e-9).logits(X).softmax(-1).numpy()[0]
-    peer = LogisticRegression(tol=1e-10, max_iter=10_000)
-    peer.fit(np.repeat(X, 10, 0), np.tile(np.arange(10), 300), sample_weight=soft.ravel())
-    np.testing.assert_allclose(got, peer.predict_proba(X), atol=2e-5)
-
-
-def test_a_model_does_not_depend_on_its_neighbours(problem):
-    X, _y = problem
-    targets = np.random.default_rng(3).dirichlet(np.ones(10), (4, 300))
-    together = fit_probes(X, targets, tol=1e-8).logits(X)
-    alone = fit_probes(X, targets[2:3], tol=1e-8).logits(X)
-    np.testing.assert_allclose(together[2], alone[0], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("change", "argument"),
-    [
-        ({"X": np.zeros(5)}, "X"),
-        ({"X": np.full((4, 2), np.nan)}, "X"),
-        ({"targets": np.ones(4)}, "targets"),
-        ({"targets": np.ones((1, 4, 3), dtype=int)}, "targets"),
-        ({"targets": np.eye(3)[[0, 0, 1, 1]]}, "targets"),
-        ({"targets": np.ones((1, 5, 3)) / 3}, "targets"),
-        ({"targets": np.ones((1, 4, 3))}, "targets"),
-        ({"weights": np.zeros((1, 4))}, "weights"),
-        ({"weights": np.ones((2, 3))}, "weights"),
-        ({"mask": np.ones((1, 3))}, "mask"),
-        ({"l2": 0.0}, "l2"),
-        ({"l2": [1.0, 1.0], "targets": np.ones((3, 4, 3)) / 3}, "l2"),
-    ],
-)
-def test_bad_training_input_names_the_argument(change, argument):
-    call = {"X": np.zeros((4, 2)), "targets": np.ones((1, 4, 3)) / 3} | change
-    with pytest.raises(ValueError, match=rf"^{argument}: "):
-        fit_probes(**call)
-
-
-def test_training_that_does_not_converge_says_so(problem):
-    with pytest.raises(RuntimeError, match="raise max_steps"):
-        fit_probes(problem[0], np.eye(10)[problem[1]][None], max_steps=3)
+from w2s_lib.training import fit_probes
 
 
 @pytest.fixture
@@ -168,19 +66,6 @@ def test_half_blind_teacher_is_blind_and_honest(calls):
     again = half_blind(replace(config, seeds=2))
     np.testing.assert_allclose(again.teacher, run.teacher[:2], atol=1e-3)
     assert np.all(run.correct("ceiling").mean(1) > run.correct("teacher").mean(1))
-
-
-def test_probes_on_their_own_rows_equal_probes_on_shared_rows():
-    """Few inputs a model: each works on copies of its rows. One model that uses all inputs keeps them shared."""
-    rng = np.random.default_rng(0)
-    X, targets = rng.normal(size=(60, 5)), rng.dirichlet(np.ones(3), size=(4, 60))
-    weights = np.zeros((4, 60))
-    for m, count in enumerate((5, 12, 20)):
-        weights[m, rng.choice(60, count, replace=False)] = rng.integers(1, 4, size=count)
-    weights[3] = 1
-    shared = fit_probes(X, targets, weights=weights)
-    own = fit_probes(X, targets[:3], weights=weights[:3])
-    torch.testing.assert_close(own.logits(X), shared.logits(X)[:3], atol=1e-3, rtol=0)
 
 
 def test_teachers_by_penalty_set_and_resample(calls):

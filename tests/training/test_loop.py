@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_losses import LOSSES
 
+from w2s_lib.experiments.loss_per_model import PerModel
 from w2s_lib.losses import CE, SQUARED_LOSS, AuxiliaryConfidence
 from w2s_lib.training import SGD, Adam, Compute, Network, initialise, train
 
@@ -18,8 +19,7 @@ NETWORKS = {
     "one hidden layer": Network((7,)),
     "two, tanh": Network((7, 6), activation="tanh"),
     "three": Network((8, 7, 6)),
-    "random features": Network((9,), frozen=1, init="normal"),
-    "two, the first frozen": Network((9, 5), frozen=1),
+    "two, normal": Network((9, 5), init="normal"),
 }
 OPTIMIZERS = {
     "Adam": (Adam(), lambda p, lr: torch.optim.Adam(p, lr=lr)),
@@ -52,10 +52,7 @@ def loop(network, X, Q, *, steps, lr, optimizer, loss=CE, l2=0.0, weights=None, 
     for m in range(models):
         net = start.module(m)
         linear = [layer for layer in net if isinstance(layer, torch.nn.Linear)]
-        for layer in linear[: network.frozen]:
-            layer.requires_grad_(False)
-        moving = linear[network.frozen :]
-        matrices, biases = [layer.weight for layer in moving], [layer.bias for layer in moving]
+        matrices, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
 
         adam = OPTIMIZERS[optimizer][1](matrices + biases, float(lr[m]))
         w = torch.ones(n) if weights is None else torch.as_tensor(weights[m])
@@ -194,12 +191,39 @@ def test_one_logit_is_two_logits_at_the_same_penalty():
     agree(one[..., 1] - one[..., 0], two[..., 1] - two[..., 0])
 
 
-def test_a_frozen_layer_can_be_thawed():
+def test_a_head_on_random_features_is_a_network_whose_first_layer_stays():
+    """Features of models that are not trained, each model's own, as inputs of a probe."""
     X, Q, _, _ = problem()
-    cold = train(Network((6,), frozen=1), X, Q, steps=5, lr=0.1, compute=DOUBLE)
-    warm = train(Network((6,)), X, Q, steps=5, lr=0.1, start=cold.models, compute=DOUBLE)
-    assert not torch.equal(warm.models.weights[0], cold.models.weights[0])
-    agree(cold.models[np.int64(1)].logits(X)[0], cold.logits(X)[1])
+    whole = initialise(Network((9,), init="normal"), d, 3, range(models), dtype=torch.float64)
+    features = whole.logits(X, layers=1)
+    assert features.shape == (models, n, 9) and (features >= 0).all()
+    head = train(Network(init="zeros"), features, Q, steps=50, lr=0.02, compute=DOUBLE)
+    for m in range(models):
+        net = whole.module(m)
+        net[2].weight.data.zero_()
+        net[0].requires_grad_(False)
+        adam = torch.optim.Adam(net[2].parameters(), lr=0.02)
+        net[2].bias.data.zero_()
+        for _ in range(50):
+            adam.zero_grad()
+            CE(net(torch.as_tensor(X)), torch.as_tensor(Q[m])).mean().backward()
+            adam.step()
+        agree(head.logits(features)[m], net(torch.as_tensor(X)).detach())
+
+
+def test_class_labels_are_integers():
+    """(models, inputs) or (inputs,), of any integer type, for train as one-hot rows are."""
+    X, _, weights, _ = problem()
+    y = np.random.default_rng(3).integers(0, 3, size=(models, n))
+    how = {"steps": 20, "lr": 0.02, "seeds": range(models), "weights": weights, "compute": DOUBLE}
+    expected = train(Network((6,)), X, np.eye(3)[y], **how).logits(X)
+    for labels in (y, torch.as_tensor(y), y.astype(np.uint8), y.tolist()):
+        assert torch.equal(train(Network((6,)), X, labels, **how).logits(X), expected)
+    shared = train(Network((6,)), X, y[0], **how).logits(X)
+    assert torch.equal(shared, train(Network((6,)), X, np.eye(3)[y[0]], **how).logits(X))
+    for bad in (y - 1, y[:, :-1], y[None], y.astype(float), np.eye(3, dtype=int)[y[0]]):
+        with pytest.raises(ValueError, match=r"^targets: .*class labels"):
+            train(Network(), X, bad, **how)
 
 
 def test_warm_up_of_the_auxiliary_loss_ramps():
@@ -277,10 +301,9 @@ def test_models_that_diverge_are_named():
         train(Network(), X, Q, lr=[0.1, 0.1, 1e6], compute=Compute(chunk=1), **how)
 
 
-@pytest.mark.parametrize("frozen", [0, 1])
-def test_a_warm_start_goes_on_and_obeys_the_mask(frozen):
+def test_a_warm_start_goes_on_and_obeys_the_mask():
     X, Q, _, mask = problem()
-    how, network = {"lr": 0.05, "optimizer": SGD(), "compute": DOUBLE}, Network((6,), frozen=frozen)
+    how, network = {"lr": 0.05, "optimizer": SGD(), "compute": DOUBLE}, Network((6,))
     half = train(network, X, Q, steps=10, **how)
     whole = train(network, X, Q, steps=20, **how)
     agree(train(network, X, Q, steps=10, start=half.models, **how).logits(X), whole.logits(X))
@@ -297,7 +320,7 @@ def test_a_model_is_the_same_alone_and_in_company():
     Q = rng.dirichlet(np.ones(2), size=(E, n))
     weights, mask = rng.multinomial(n, np.full(n, 1 / n), size=E).astype(float), rng.integers(0, 2, (E, d)) * 1.0
     lr, l2 = rng.uniform(0.01, 0.05, E), rng.uniform(0, 0.1, E)
-    network = Network((6, 4), activation="tanh", frozen=1, one_logit=True)
+    network = Network((6, 4), activation="tanh", one_logit=True)
 
     def fit(rows, **compute):
         own = {"weights": weights[rows], "mask": mask[rows], "lr": lr[rows], "l2": l2[rows]}
@@ -314,13 +337,12 @@ def test_a_model_is_the_same_alone_and_in_company():
 
 def test_models_pick_convert_and_show_features():
     X, Q, _, _ = problem()
-    run = train(Network((6,), frozen=1, init="normal"), X, Q, steps=5, lr=0.1, compute=DOUBLE)
+    run = train(Network((6,), init="normal"), X, Q, steps=5, lr=0.1, compute=DOUBLE)
+    agree(run.models[np.int64(1)].logits(X)[0], run.logits(X)[1])
     agree(run.models[1:].logits(X), run.logits(X)[1:])
     agree(run.models[2].logits(X)[0], run.models.module(2)(torch.as_tensor(X)).detach())
     features = run.models.logits(X, layers=1)
     assert features.shape == (models, n, 6) and (features >= 0).all()
-    first = initialise(run.models.network, d, 3, range(models), dtype=torch.float64)
-    agree(features, first.logits(X, layers=1))  # frozen: as drawn
     agree(run.logits(X), features @ run.models.weights[1].mT + run.models.biases[1][:, None])
     assert torch.equal(
         initialise(Network((4,)), d, 3, [7]).weights[0][0], initialise(Network((4,)), d, 3, [1, 7]).weights[0][1]
@@ -367,7 +389,12 @@ NAN = np.full((n, d), np.nan)
         ({"weights": np.ones(n)}, "weights"),
         ({"seeds": 3}, "seeds"),
         ({"targets": np.eye(3, dtype=int)[np.arange(n) % 3]}, "targets"),
-        ({"seeds": [0, 1]}, "targets"),
+        ({"seeds": [0, 1]}, "seeds"),
+        ({"seeds": [0, -1, 2]}, "seeds"),
+        ({"order": -1, "batch": 5}, "order"),
+        ({"loss": PerModel((CE,), (3,)), "batch": 5, "order": None}, "order"),
+        ({"targets": np.arange(n) % 3 - 1}, "targets"),
+        ({"targets": np.zeros((0, n), dtype=int)}, "targets"),
         ({"lr": 0.0}, "lr"),
         ({"lr": [0.1, 0.2]}, "lr"),
         ({"l2": -1.0}, "l2"),
@@ -388,7 +415,7 @@ def test_bad_input_names_the_argument(change, argument):
         train(**call)
 
 
-@pytest.mark.parametrize("change", [{"hidden": (0,)}, {"activation": "step"}, {"frozen": 1}, {"init": "magic"}])
+@pytest.mark.parametrize("change", [{"hidden": (0,)}, {"activation": "step"}, {"init": "magic"}])
 def test_bad_networks_name_the_field(change):
     with pytest.raises(ValueError, match=rf"^{next(iter(change))}: "):
         Network(**change)

@@ -140,7 +140,7 @@ def fit_students(
     n, K = q.shape
     Phi = torch.as_tensor(X[rows])
     if config.width:
-        net = Network((config.width,), frozen=1, init="normal")
+        net = Network((config.width,), init="normal")
         Phi = initialise(net, Phi.shape[1], K, [seed]).logits(Phi, layers=1)[0]
     labels = {"soft": q, "hard": np.eye(K)[q.argmax(-1)], "true": np.eye(K)[y]}
     losses, m = student_losses(config), len(config.l2s)

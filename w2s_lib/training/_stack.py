@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,45 +10,62 @@ from torch import Tensor
 from .._checks import require
 from ..losses import Loss
 from ._layers import backward, forward, two_logits
-from .data import Data, epochs, pick, take, take_inputs
+from .data import Data, epochs, take, take_inputs
 from .network import Models
 from .plan import Plan
 
 
 class Stack:
-    """Models in training. Their parameters are one flat tensor p, the weights before the biases, with gradients g.
+    """The models `rows` in training: parameters p, one flat tensor with the weights first, and their gradients g.
 
-    Whatever a step touches is a tensor that stays where it is, counters included, and no step looks at a value: so a
-    CUDA graph can replay it.
+    Whatever a step touches is a tensor that stays where it is, the counter t included, and no step looks at a value: so
+    a CUDA graph can replay it.
     """
 
     def __init__(self, start: Models, data: Data, rows: slice, plan: Plan):
         X, Q, w = data.part(rows, compact=plan.batch is None)
-        start = _masked(start, data.mask, rows, X)
-        self.plan, self.start = plan, start
-        self.X = self.behind_frozen(X)
+        self.mask = None if data.mask is None else data.mask[rows].to(X)[:, None]
+        self.plan, self.X = plan, X
+        self._place_parameters(start)
         self._place_labels(Q, w)
-        self._place_parameters()
-        self._place_settings()
-        frozen = plan.network.frozen
-        self.mask = None if data.mask is None or frozen else data.mask[rows].to(X)[:, None]
-        size, units = plan.batch or X.shape[-2], [W.shape[1] for W, _ in self.layers]
-        self.activations = [self.p.new_empty(plan.models, h, size) for h in units]
-        self.deltas = [torch.empty_like(A) for A in self.activations[:-1]]
         self.t = torch.zeros((), dtype=torch.float64, device=X.device)  # steps so far
 
-    def behind_frozen(self, X: Tensor) -> Tensor:
-        """X as the first layer that is trained sees it."""
-        frozen = self.plan.network.frozen
-        return self.start.logits(X, layers=frozen).contiguous() if frozen else X
+    def _place_parameters(self, start):
+        """Parameters with their rates, penalties and the optimiser's state; buffers of activations."""
+        plan, size, depth = self.plan, self.plan.batch or self.X.shape[-2], len(start.weights)
+        tensors = [*start.weights, *(b[:, :, None] for b in start.biases)]
+        self.shapes = [x.shape for x in tensors]
+        self.p = torch.cat([x.reshape(-1) for x in tensors]).to(self.X)
+        self.g, self.state = torch.zeros_like(self.p), plan.optimizer.state(self.p)
+        self.layers, self.gradients = self._views(self.p), self._views(self.g)
+        if self.mask is not None:  # what a model does not see has weight 0 from the start, a warm one too
+            self.layers[0][0].mul_(self.mask)
+        self.lr, self.l2 = float(plan.lr[0]), None
+        if (plan.lr != plan.lr[0]).any():
+            self.lr = self._spread(plan.lr, self.shapes)
+        if (plan.l2 > 0).any():
+            self.l2 = self._spread(plan.l2, self.shapes[:depth])
+            if plan.network.one_logit:  # w stands for two rows, -w/2 and w/2
+                self.l2[-self.shapes[depth - 1].numel() :] /= 2
+        self.activations = [self.p.new_empty(len(plan), W.shape[1], size) for W, _ in self.layers]
+        self.deltas = [torch.empty_like(A) for A in self.activations[:-1]]
+
+    def _views(self, flat):
+        """[(W, b), ...] of a flat tensor."""
+        tensors = [x.view(shape) for x, shape in zip(flat.split([s.numel() for s in self.shapes]), self.shapes)]
+        return list(zip(tensors, tensors[len(tensors) // 2 :]))
+
+    def _spread(self, values, shapes):
+        """Flat tensor with each model's number at all of its entries."""
+        return torch.cat([values.to(self.p)[:, None, None].expand(shape).reshape(-1) for shape in shapes])
 
     def _place_labels(self, Q, w):
-        """Labels as the loss wants them, what an example counts in the gradient (a batch stands for all), batches."""
+        """What an example counts in the gradient (a batch stands for all), and labels as the loss wants them."""
         plan, n = self.plan, Q.shape[2]
-        used = None if w is None else w > 0
-        self.labels = plan.loss.prepare(Q, -2, used) if isinstance(plan.loss, Loss) else (Q,)
         share = Q.new_full((1, 1, 1), 1 / n) if w is None else (w / w.sum(1, keepdim=True))[:, None]
-        self.scale = share * (n / (plan.batch or n))
+        used = None if w is None else w > 0
+        labels = plan.loss.prepare(Q, -2, used) if isinstance(plan.loss, Loss) else (Q,)
+        self.examples = [share * (n / (plan.batch or n)), *labels]
         if plan.batch:
             keys = [[plan.order, 0]] if plan.order is not None else [[int(seed), 1] for seed in plan.seeds]
             self.epochs = epochs(n, plan.batch, keys)
@@ -57,49 +73,18 @@ class Stack:
             self.shuffled = self._shuffle()
 
     def _shuffle(self):
-        """Scale and labels in the order of `rows`: an epoch at once reads them once, not once a batch."""
-        order = self.rows.transpose(0, 1).flatten(1)
-        return [take(x, order) for x in (self.scale, *self.labels)]
-
-    def _place_parameters(self):
-        frozen, start = self.plan.network.frozen, self.start
-        tensors = [*start.weights[frozen:], *(b[:, :, None] for b in start.biases[frozen:])]
-        self.shapes = [x.shape for x in tensors]
-        self.p = torch.cat([x.reshape(-1) for x in tensors])
-        self.g = torch.zeros_like(self.p)
-        self.layers, self.gradients = self.views(self.p), self.views(self.g)
-
-    def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """[(W, b), ...] of a flat tensor."""
-        tensors = [x.view(shape) for x, shape in zip(flat.split([s.numel() for s in self.shapes]), self.shapes)]
-        return list(zip(tensors, tensors[len(tensors) // 2 :]))
-
-    def _place_settings(self):
-        """Rates, penalties and the optimiser's state."""
-        plan, depth = self.plan, len(self.layers)
-        self.state, self.l2, self.lr = plan.optimizer.state(self.p), None, float(plan.lr[0])
-        if (plan.lr != plan.lr[0]).any():
-            self.lr = self._spread(plan.lr, self.shapes)
-        if (plan.l2 > 0).any():
-            self.l2 = self._spread(plan.l2, self.shapes[:depth])
-            if plan.network.one_logit:  # w stands for two rows, -w/2 and w/2
-                last = self.shapes[depth - 1].numel()
-                self.l2[-last:] /= 2
-
-    def _spread(self, values, shapes):
-        """Flat tensor with each model's number at all of its entries."""
-        return torch.cat([values.to(self.p)[:, None, None].expand(shape).reshape(-1) for shape in shapes])
+        """Examples in the order of `rows`; an epoch at once reads them once, not once a batch."""
+        return [take(x, self.rows.transpose(0, 1).flatten(1)) for x in self.examples]
 
     def step(self) -> None:
         """One step; on a batch if the plan has batches."""
-        X, labels, scale = self.X, self.labels, self.scale
+        X, examples, A, network = self.X, self.examples, self.activations, self.plan.network
         if self.plan.batch:
             place = (self.t % len(self.rows)).long().view(1)
             X = take_inputs(X, self.rows.index_select(0, place)[0])
-            scale, *labels = (pick(x, place, len(self.rows)) for x in self.shuffled)
-        A, network = self.activations, self.plan.network
+            examples = [_pick(x, place, len(self.rows)) for x in self.shuffled]
         forward(self.layers, X, network.activation, A)
-        R = _logit_gradient(self.plan.loss, A[-1], labels, self.t, network.one_logit).mul_(scale)
+        R = _logit_gradient(self.plan.loss, A[-1], examples[1:], self.t, network.one_logit).mul_(examples[0])
         backward(self.layers, self.gradients, X, A, R, network.activation, self.deltas)
         if self.mask is not None:
             self.gradients[0][0].mul_(self.mask)
@@ -115,8 +100,8 @@ class Stack:
         def step(t):
             if self.plan.batch and t and t % len(self.rows) == 0:
                 self.rows.copy_(next(self.epochs))
-                for x, new in zip(self.shuffled, self._shuffle()):
-                    x.copy_(new)
+                for old, new in zip(self.shuffled, self._shuffle()):
+                    old.copy_(new)
             replay()
 
         return step
@@ -130,14 +115,14 @@ class Stack:
                 self.step()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):  # the stream that it would take else is the first device's
+        with torch.cuda.graph(graph, stream=stream):  # else it takes a stream of the device that was captured on first
             self.step()
         for x, old in kept:
             x.copy_(old)
         return graph.replay
 
     def logits(self, X: Tensor) -> Tensor:
-        """Logits (models, inputs, classes) on inputs that went through `behind_frozen`."""
+        """Logits (models, inputs, classes)."""
         z = forward(self.layers, X, self.plan.network.activation)[-1]
         return (two_logits(z) if self.plan.network.one_logit else z).mT
 
@@ -150,17 +135,13 @@ class Stack:
 
     def models(self) -> Models:
         """The models with their present parameters."""
-        start, frozen, layers = self.start, self.plan.network.frozen, self.views(self.p.clone())
-        weights = (*start.weights[:frozen], *(W for W, _ in layers))
-        return replace(start, weights=weights, biases=(*start.biases[:frozen], *(b[:, :, 0] for _, b in layers)))
+        weights, biases = zip(*self._views(self.p.clone()))
+        return Models(self.plan.network, weights, tuple(b[:, :, 0] for b in biases))
 
 
-def _masked(models, mask, rows, like):
-    """`models` where `like` is; what a model does not see has weight 0 from the start, a warm one too."""
-    weights, biases = (tuple(x.to(like) for x in xs) for xs in (models.weights, models.biases))
-    if mask is not None:
-        weights = (weights[0] * mask[rows].to(like)[:, None], *weights[1:])
-    return replace(models, weights=weights, biases=biases)
+def _pick(x, place, batches):
+    """Batch number `place` (a tensor) of x (models, k, batches of inputs); one entry for all inputs stays."""
+    return x if x.shape[2] == 1 else x.view(*x.shape[:2], batches, -1).index_select(2, place)[:, :, 0]
 
 
 def _logit_gradient(loss, z, labels, step, one_logit):
@@ -170,6 +151,6 @@ def _logit_gradient(loss, z, labels, step, one_logit):
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         full = (two_logits(leaf) if one_logit else leaf).mT
-        values = loss(full, labels[0].mT.expand_as(full))
+        values = loss(full, labels[0].mT)
         require(values.shape == full.shape[:-1], "loss", f"gave {tuple(values.shape)}, not one value an example")
         return torch.autograd.grad(values.sum(), leaf)[0].clone()  # it may be a view of a constant

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Event
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from .._checks import require
 
+T = TypeVar("T")
 CACHE = 3e6  # bytes of activations of a chunk on a CPU: near the fastest for full batches and for small ones
 
 
@@ -23,64 +26,53 @@ class Compute:
     dtype: torch.dtype = torch.float32
     threads: int = 1  # chunks at a time, each on one core; 1 leaves torch's own threads as they are
     memory: float | None = None  # bytes for the chunks in work, without data and results; None: 2e9, or the GPU's free
-    chunk: int | None = (
-        None  # models a chunk at most; None: what stays in the cache of a CPU, what memory of a GPU holds
-    )
+    chunk: int | None = None  # models a chunk at most; None: what the cache of a CPU, the memory of a GPU holds
     progress: bool = False  # a tqdm bar over all steps of all chunks
 
     def __post_init__(self) -> None:
-        require(self._there(), "device", f"{self.device!r} is not available here; use 'cpu', or 'cuda' with a GPU")
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        there = str(self.device) in ("cpu", "cpu:0", *gpus, *(["cuda"] if gpus else []))
+        require(there, "device", f"{self.device!r} is not here; use 'cpu', or 'cuda' where there is a GPU")
         known = self.dtype in (torch.float32, torch.float64)
         require(
             known, "dtype", f"{self.dtype} is too coarse for sums over examples; use torch.float32 or torch.float64"
         )
-        require(self.threads >= 1, "threads", "must be at least 1")
-        alone = self.threads == 1 or self.kind == "cpu"
-        require(alone, "threads", "are for the CPU; a GPU trains its models as one chunk: use 1")
-        require(self.memory is None or self.memory > 0, "memory", "must be a positive number of bytes, or None")
-        require(self.chunk is None or self.chunk >= 1, "chunk", "must be at least one model, or None")
-
-    def _there(self) -> bool:
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:  # no name that torch knows
-            return False
-        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < here)
+        require(self.threads == 1 or (self.threads > 1 and self.on_cpu), "threads", "must be 1 on a GPU, >= 1 on a CPU")
+        require(self.memory is None or self.memory > 0, "memory", "must be a number of bytes > 0")
+        require(self.chunk is None or self.chunk >= 1, "chunk", "must be a number of models >= 1")
 
     @property
-    def kind(self) -> str:
-        """The type of the device, "cpu" or "cuda"."""
-        return torch.device(self.device).type
-
-    def budget(self) -> float:
-        """Bytes that the chunks in work may take."""
-        if self.memory is not None:
-            return self.memory
-        return 2e9 if self.kind == "cpu" else 0.8 * torch.cuda.mem_get_info(self.device)[0]  # the rest for temporaries
+    def on_cpu(self) -> bool:
+        """Whether the device is the CPU, by whatever name."""
+        return torch.device(self.device).type == "cpu"
 
     def chunks(self, models: int, bytes_per_model: float, active_bytes: float) -> list[slice]:
-        """Slices of the models whose sizes differ by one at most, no fewer than `threads` where there are models.
+        """Slices of the models, as many as `threads` at least, with sizes that differ by one at most.
 
-        bytes_per_model : what a model in training takes
-        active_bytes    : what it touches in each step
+        A model takes `bytes_per_model` in training, of which its activations are `active_bytes`.
         """
-        most = self.budget() / self.threads / bytes_per_model
-        wanted = self.chunk or (CACHE / active_bytes if self.kind == "cpu" else most)
-        count = max(self.threads, int(np.ceil(models / max(1, int(min(most, wanted))))))
-        edges = np.linspace(0, models, min(count, models) + 1).astype(int)
-        return [slice(int(i), int(j)) for i, j in pairwise(edges)]
+        free = 2e9 if self.on_cpu else 0.8 * torch.cuda.mem_get_info(self.device)[0]  # the rest for temporaries
+        most = (self.memory or free) / self.threads / bytes_per_model
+        size = min(most, self.chunk or (CACHE / active_bytes if self.on_cpu else most))
+        count = max(self.threads, int(np.ceil(models / max(1, int(size)))))
+        edges = np.linspace(0, models, min(count, models) + 1).astype(int).tolist()
+        return [slice(i, j) for i, j in pairwise(edges)]
+
+    def map(self, work: Callable[[slice, Event], T], chunks: list[slice]) -> list[T]:
+        """[work(chunk, stop), ...], `threads` at a time, each on one core; `stop` is set when one of them fails."""
+        stop = Event()
+        if self.threads == 1:
+            return [work(chunk, stop) for chunk in chunks]
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # instead of all cores for one product
+        with ThreadPoolExecutor(self.threads) as pool:
+            try:
+                results = [pool.submit(work, chunk, stop) for chunk in chunks]
+                wait(results, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+                torch.set_num_threads(before)
+        return [result.result() for result in results]
 
 
 EXACT = Compute(dtype=torch.float64)
-
-
-@contextmanager
-def one_core_each(threads: int) -> Iterator[None]:
-    """Several chunks at a time: one core each, instead of all cores for one product."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if threads > 1 else before)
-        yield
-    finally:
-        torch.set_num_threads(before)

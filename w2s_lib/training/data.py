@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_labels, require
+from .._checks import Array, check_labels, require
 from .compute import Compute
-from .network import Array, inputs
+from .network import as_inputs
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,21 @@ class Data:
     """What `check_data` lets through; the inputs are on the device, the rest is on the CPU."""
 
     X: Tensor  # (inputs, features), shared; or (models, inputs, features)
-    targets: Tensor  # (models, inputs, classes), or (1, inputs, classes) for all models
+    targets: Tensor  # (models, inputs, classes), a view where the models share them
     weights: Tensor | None  # (models, inputs)
     mask: Tensor | None  # (models, features), 0 or 1
-    models: int
 
     def part(self, rows: slice, compact: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
-        """X, labels (models or 1, classes, inputs) and weights (models, inputs) or None of the models `rows`.
+        """X, labels (models, classes, inputs) and weights (models, inputs) or None of the models `rows`.
 
         compact : where all models use fewer than half of the inputs, X is (models, inputs, features), those they use
         """
         X = self.X if self.X.ndim == 2 else self.X[rows]
-        Q = (self.targets if len(self.targets) == 1 else self.targets[rows]).to(X).mT.contiguous()
+        Q = self.targets[rows].to(X).mT.contiguous()
         if self.weights is None:
             return X, Q, None
-        used = self.weights[rows] > 0
-        most, w = int(used.sum(1).max()), self.weights[rows].to(X)
-        Q = torch.where(used[:, None].to(X.device), Q, 1 / Q.shape[1])
+        used, w = self.weights[rows] > 0, self.weights[rows].to(X)
+        Q, most = torch.where(used[:, None].to(X.device), Q, 1 / Q.shape[1]), int(used.sum(1).max())
         if not compact or X.ndim == 3 or most >= len(X) / 2:
             return X, Q, w
         first = used.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most].to(X.device)
@@ -47,27 +45,26 @@ def check_data(
     targets: Array,
     weights: Array | None,
     mask: Array | None,
-    *,
     compute: Compute,
-    models: int | None = None,
-    per_model: Sequence[Array] = (),
+    counts: Sequence[int],
     simplex: bool = True,
     allow_empty: bool = False,
 ) -> Data:
-    """Data for a stack of `models`, or of as many as the arguments are for; `per_model` has one entry a model or one.
+    """Data of a stack of models; ValueError that names the argument. `counts` are lengths of arguments not given here.
 
-    Raises ValueError that names the argument. simplex : the labels must be probabilities; allow_empty : as in `train`
+    simplex : the labels must be probabilities; allow_empty : as in `train`
     """
-    X = inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), "X")
+    X = as_inputs(X, torch.empty(0, dtype=compute.dtype, device=compute.device), "X")
     Q, (w, mask) = _as_targets(targets), (None if x is None else torch.as_tensor(x).cpu() for x in (weights, mask))
     n, d = X.shape[-2:]
-    require(Q.shape[1] == n, "targets", f"have {Q.shape[1]} inputs, X has {n} (integers are class labels)")
     for name, x in (("weights", w), ("mask", mask)):
         require(x is None or x.ndim == 2, name, "need two axes, the first for the models")
-    counts = [len(x) for x in (Q, w, mask, X if X.ndim == 3 else None, *per_model) if x is not None]
-    E = max(counts) if models is None else models
+    sizes = {"targets": len(Q), "X": len(X) if X.ndim == 3 else 1}
+    sizes |= {name: 1 if x is None else len(x) for name, x in (("weights", w), ("mask", mask))}
+    E = max(*sizes.values(), *counts)
     require(len(Q) in (1, E), "targets", f"are for {len(Q)} models, there are {E}")
-    require(X.ndim == 2 or len(X) == E, "X", f"has the inputs of {len(X)} models, not {E}")
+    require(X.ndim == 2 or len(X) == E, "X", f"has the inputs of {len(X)} models, there are {E}")
+    require(Q.shape[1] == n, "targets", f"have {Q.shape[1]} inputs, X has {n} (integers are class labels)")
     if mask is not None:
         require(mask.shape == (E, d), "mask", f"need shape {(E, d)}, got {tuple(mask.shape)}")
         require(((mask == 0) | (mask == 1)).all(), "mask", "must be 0 or 1")
@@ -76,36 +73,33 @@ def check_data(
         good = torch.isfinite(w).all() and (w >= 0).all() and (w.sum(1) > 0).all()
         require(good, "weights", "must be finite and >= 0, with at least one example a model")
     _check_used_targets(Q, w, simplex, allow_empty)
-    return Data(X, Q, w, mask, E)
+    return Data(X, Q.expand(E, -1, -1), w, mask)
 
 
 def _as_targets(targets: Array) -> Tensor:
     """Labels (models or 1, inputs, classes); integers are class labels and become one-hot."""
     Q = torch.as_tensor(targets).cpu()
-    shape, real = tuple(Q.shape), Q.is_floating_point()
-    require(Q.numel() and not Q.is_complex(), "targets", f"of shape {shape} and {Q.dtype} are no labels")
+    real, shape = Q.is_floating_point(), f"got {tuple(Q.shape)} of {Q.dtype}"
     if real:
-        remedy = "(inputs, classes) or (models, inputs, classes); class labels are of an integer type"
-        require(Q.ndim in (2, 3), "targets", f"of real numbers need shape {remedy}, got {shape}")
+        remedy = "real numbers need shape (inputs, classes) or (models, inputs, classes); class labels are integers"
     else:
-        remedy = "class labels, (inputs,) or (models, inputs); convert one-hot ones to floating point"
-        require(Q.ndim in (1, 2), "targets", f"of an integer type are {remedy}; got {shape}")
-        require((Q >= 0).all(), "targets", "are class labels below 0; number the classes 0, 1, 2, ...")
-        Q = torch.nn.functional.one_hot(Q.long()).float()
+        remedy = "integers are class labels 0, 1, 2, ..., (inputs,) or (models, inputs); make one-hot ones real"
+    good = Q.numel() and Q.ndim in ((2, 3) if real else (1, 2)) and (real or (Q >= 0).all())
+    require(good, "targets", f"{remedy}; {shape}")
+    Q = Q if real else torch.nn.functional.one_hot(Q.long()).float()
     return Q if Q.ndim == 3 else Q[None]
 
 
 def _check_used_targets(Q: Tensor, w: Tensor | None, simplex: bool, allow_empty: bool) -> None:
     """ValueError for bad labels of examples that a model uses; the labels of others may be anything."""
-    used = None if w is None else (w > 0) if len(w) == len(Q) else (w > 0).any(0, keepdim=True)
-    known = Q if used is None else Q[used]
+    Q = Q if w is None else Q.expand(len(w), -1, -1)
+    known = Q if w is None else Q[w > 0]
     require(torch.isfinite(known).all(), "targets", "hold NaN or infinity")
-    if not simplex:
-        return
-    check_labels(known, name="targets")
-    if not allow_empty:
-        mass = Q.sum(1) if used is None else (w.to(Q)[:, None] @ torch.where(used[:, :, None], Q, 0))[:, 0]
-        empty = (mass == 0).nonzero().tolist()
+    if simplex:
+        check_labels(known, name="targets")
+    if simplex and not allow_empty:
+        mass = Q.sum(1) if w is None else (w.to(Q)[:, None] @ torch.where((w > 0)[:, :, None], Q, 0))[:, 0]
+        empty = (mass == 0).nonzero().tolist()  # [[model, class], ...]
         case = "model {} has no example of class {}".format(*empty[0]) if empty else ""
         remedy = f"({len(empty)} such cases); draw stratified samples, or pass allow_empty=True"
         require(not empty, "targets", f"{case} {remedy}")
@@ -126,16 +120,10 @@ def epochs(n: int, batch: int, keys: Sequence[Sequence[int]]) -> Iterator[Tensor
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Examples `rows` (models or 1, batch) of x (models or 1, k, inputs); with one entry for all inputs, x itself."""
+    """Examples `rows` (models or 1, batch) of x (models, k, inputs); one entry for all inputs stays."""
     if x.shape[2] == 1:
         return x
-    models = max(len(x), len(rows))  # gather is three times as fast as an index on the last axis
-    return x.expand(models, -1, -1).gather(2, rows[:, None].expand(models, x.shape[1], -1))
-
-
-def pick(x: Tensor, place: Tensor, batches: int) -> Tensor:
-    """Batch number `place`, a tensor, of the `batches` in x (models, k, inputs)."""
-    return x if x.shape[2] == 1 else x.view(*x.shape[:2], batches, -1).index_select(2, place)[:, :, 0]
+    return x.gather(2, rows[:, None].expand(*x.shape[:2], -1))  # three times as fast as an index on the last axis
 
 
 def take_inputs(X: Tensor, rows: Tensor) -> Tensor:

@@ -16,10 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import require
+from .._checks import Array, require
 from ._layers import ACTIVATIONS, forward, two_logits
-
-Array = Any  # a NumPy array or a torch tensor
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,12 @@ class Network:
 
     hidden: tuple[int, ...] = ()  # units of each hidden layer
     activation: str = "relu"  # or "tanh"
-    frozen: int = 0  # so many first layers keep their initial weights: frozen=1 are random features with a trained head
     init: str = "uniform"  # U(-1, 1)/sqrt(in), as torch.nn.Linear; or "normal" or "zeros"
     one_logit: bool = False  # two classes as logits (0, z): the same models for half the work
 
     def __post_init__(self) -> None:
         require(all(h > 0 for h in self.hidden), "hidden", "needs positive numbers of units")
         require(self.activation in ACTIVATIONS, "activation", f"must be one of {', '.join(ACTIVATIONS)}")
-        require(0 <= self.frozen <= len(self.hidden), "frozen", "must lie between 0 and the number of hidden layers")
         require(self.init in ("uniform", "normal", "zeros"), "init", "must be 'uniform', 'normal' or 'zeros'")
 
     def shapes(self, features: int, classes: int) -> list[tuple[int, int]]:
@@ -71,10 +67,10 @@ class Models:
     def logits(self, X: Array, layers: int | None = None) -> Tensor:
         """Logits on X (inputs, features), or (models, inputs, features): (models, inputs, classes), a view.
 
-        layers : go only through so many layers and return activations (the features that a frozen layer makes)
+        layers : go only through so many layers and return activations: random features, of models that are not trained
         """
         with torch.no_grad():
-            X, d = inputs(X, self.weights[0], "X"), self.weights[0].shape[2]
+            X, d = as_inputs(X, self.weights[0], "X"), self.weights[0].shape[2]
             require(X.shape[-1] == d, "X", f"has {X.shape[-1]} features, the models need {d}")
             require(X.ndim == 2 or len(X) == len(self), "X", f"is for {len(X)} models, there are {len(self)}")
             pairs = [(W, b[:, :, None]) for W, b in zip(self.weights[:layers], self.biases)]
@@ -97,13 +93,7 @@ class Models:
 
 
 def initialise(
-    network: Network,
-    features: int,
-    classes: int,
-    seeds: Sequence[int],
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    network: Network, features: int, classes: int, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32
 ) -> Models:
     """Untrained Models, one a seed. A model's weights depend on its own seed alone, and on no device."""
     shapes = network.shapes(features, classes)
@@ -120,21 +110,21 @@ def initialise(
                 W[m].normal_(0, W.shape[2] ** -0.5, generator=generator)
     if network.init == "zeros":
         weights[-1].zero_()
-    place = {"device": device, "dtype": dtype}
-    return Models(network, tuple(W.to(**place) for W in weights), tuple(b.to(**place) for b in biases))
+    return Models(network, tuple(W.to(dtype) for W in weights), tuple(b.to(dtype) for b in biases))
 
 
 def join(parts: Sequence[Models]) -> Models:
     """One stack of several."""
-    weights, biases = ([getattr(part, name) for part in parts] for name in ("weights", "biases"))
-    return replace(parts[0], weights=tuple(map(torch.cat, zip(*weights))), biases=tuple(map(torch.cat, zip(*biases))))
+    weights, biases = (zip(*(getattr(part, name) for part in parts)) for name in ("weights", "biases"))
+    return replace(parts[0], weights=tuple(map(torch.cat, weights)), biases=tuple(map(torch.cat, biases)))
 
 
-def inputs(X: Array, like: Tensor, name: str) -> Tensor:
+def as_inputs(X: Array, like: Tensor, name: str) -> Tensor:
     """X as a tensor like `like` (device and dtype), checked: two or three axes, finite."""
-    X = torch.as_tensor(X, dtype=like.dtype, device=like.device)
-    require(
-        X.ndim in (2, 3), name, f"need shape (inputs, features) or (models, inputs, features), got {tuple(X.shape)}"
+    X, shapes = (
+        torch.as_tensor(X, dtype=like.dtype, device=like.device),
+        "(inputs, features), models before them or not",
     )
+    require(X.ndim in (2, 3), name, f"need shape {shapes}; got {tuple(X.shape)}")
     require(torch.isfinite(X).all(), name, "holds NaN or infinity")
     return X

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .._checks import require
 
+State = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -18,21 +20,19 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        require(all(0 <= b < 1 for b in self.betas), "betas", "must be in [0, 1)")
-        require(self.eps > 0, "eps", "must be positive")
+        require(all(0 <= b < 1 for b in self.betas) and self.eps > 0, "betas", "must be in [0, 1), and eps positive")
 
-    def state(self, p: Tensor) -> tuple[Tensor, ...]:
+    def state(self, p: Tensor) -> State:
         """First and second moments, and the number of steps: on the device, as a CUDA graph needs it."""
         return torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device)
 
-    def update(self, p: Tensor, g: Tensor, state: tuple[Tensor, ...], lr: float | Tensor) -> None:
+    def update(self, p: Tensor, g: Tensor, state: State, lr: float | Tensor) -> None:
         """One step in place; lr is a number, or a tensor like p."""
-        m, v, t = state
-        shared, (b1, b2) = isinstance(lr, float), self.betas
-        to = p if shared else torch.zeros_like(p)  # a rate a model: steps at rate 1 first
-        how = {"lr": lr if shared else 1.0, "beta1": b1, "beta2": b2, "eps": self.eps}
-        # one pass over memory instead of seven: what torch.optim.Adam(fused=True) calls
-        torch._fused_adam_([to], [g], [m], [v], [], [t.add_(1)], **how, weight_decay=0.0, amsgrad=False, maximize=False)
+        (m, v, t), (b1, b2), shared = state, self.betas, isinstance(lr, float)
+        to, rate = (p, lr) if shared else (torch.zeros_like(p), 1.0)
+        how = {"lr": rate, "beta1": b1, "beta2": b2, "eps": self.eps, "weight_decay": 0.0}
+        # one pass over memory instead of seven; this is what torch.optim.Adam(fused=True) calls
+        torch._fused_adam_([to], [g], [m], [v], [], [t.add_(1)], **how, amsgrad=False, maximize=False)
         if not shared:
             p.addcmul_(to, lr)
 
@@ -44,14 +44,11 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
 
-    def __post_init__(self) -> None:
-        require(0 <= self.momentum < 1, "momentum", "must be in [0, 1)")
-
-    def state(self, p: Tensor) -> tuple[Tensor, ...]:
+    def state(self, p: Tensor) -> State:
         """The momentum buffer."""
         return (torch.zeros_like(p),) if self.momentum else ()
 
-    def update(self, p: Tensor, g: Tensor, state: tuple[Tensor, ...], lr: float | Tensor) -> None:
+    def update(self, p: Tensor, g: Tensor, state: State, lr: float | Tensor) -> None:
         """One step in place; lr is a number, or a tensor like p."""
         for b in state:
             b.mul_(self.momentum).add_(g)
