@@ -95,20 +95,6 @@ def pytest_unconfigure(config):
 # ------------------------------------------------------------------------------------------------ time of each stage
 
 
-def cpu():
-    """Seconds of CPU of this process and of those that it started and that have ended."""
-    return sum(os.times()[:4])
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    report = yield
-    now = cpu()
-    report.user_properties.append(("cpu", now - getattr(item.session, "cpu", now)))
-    item.session.cpu = now
-    return report
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     reports = [r for group in terminalreporter.stats.values() for r in group if isinstance(r, pytest.TestReport)]
@@ -122,7 +108,5 @@ def pytest_terminal_summary(terminalreporter):
     for name in filter(stages.get, STAGES):
         tests, own = len({r.nodeid for r in stages[name]}), stages[name]
         start, end = min(r.start for r in own) - first, max(r.stop for r in own) - first
-        busy, used = sum(r.duration for r in own), sum(dict(r.user_properties)["cpu"] for r in own)
-        terminalreporter.line(
-            f"{name:10}{tests:5} tests, from {start:4.0f} s to {end:4.0f} s: {busy:5.0f} s in all, {used:5.0f} s of CPU"
-        )
+        busy = sum(r.duration for r in own)
+        terminalreporter.line(f"{name:10}{tests:5} tests, from {start:4.0f} s to {end:4.0f} s, {busy:5.0f} s in all")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 
 import pytest
 from browser import HTML, ROOT
@@ -11,6 +12,7 @@ from chapter_source import MARKDOWN, Chapter, course, numbers_in_prose, shows_ex
 every_chapter = pytest.mark.parametrize("chapter", [Chapter(path) for path in course()], ids=lambda c: c.path.stem)
 
 
+@cache
 def built(chapter):
     page = HTML / chapter.path.relative_to(ROOT).with_suffix(".html")
     return BeautifulSoup(page.read_text(), "html.parser")

@@ -1,12 +1,16 @@
-"""The built pages in a real browser: over http and from file://, offline, on a phone, light and dark, by keyboard."""
+"""The built pages in a real browser: over http and from file://, offline, on a phone, light and dark, by keyboard.
 
+A page is opened once a mode (browser.MODES) for all its tests, here and in test_moving_figures.py. What is unfolded
+stays so: that is done in the modes in which no later test minds.
+"""
+
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from browser import HTML, NARROW, ROOT, opened, pages, unexpected
-from bs4 import BeautifulSoup
+from browser import HTML, LIVE, NARROW, ROOT, WIDE, opened, pages, unexpected
 from chapter_source import course
 
 AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
@@ -28,7 +32,7 @@ LOOK = """() => {
 AUDIT = """async () => {
   document.getAnimations().forEach(animation => animation.finish());
   const seen = new Set();
-  for (const token of document.querySelectorAll('.highlight pre span')) {
+  for (const token of document.querySelectorAll('.highlight pre span, dt.sig span')) {
     let kind = '';
     for (let part = token; part.matches('.bd-article *'); part = part.parentElement)
       kind += `${part.tagName} ${part.className} ${part.style.cssText}<`;
@@ -51,23 +55,24 @@ every_page = pytest.mark.parametrize("name", pages())
 
 
 @pytest.fixture(scope="module")
-def visit(browser, book, served):
-    """visit(name, scheme): what one opening of a page shows, for all tests that only look."""
+def look(tab):
+    """look(name, scheme): what an opening of a page shows, for the tests that only look."""
 
     @cache
-    def look(name, scheme="file"):
-        base = served if scheme == "http" else HTML.as_uri() + "/"
-        with opened(browser, base + name) as (page, requests, errors):
+    def see(name, scheme="file"):
+        with tab(name, scheme) as (page, requests, errors):
+            base = page.url.removesuffix(name)
+            page.wait_for_function(LIVE)
             outside = [url for url in requests if not url.startswith((base, "data:", "blob:"))]
             return page.evaluate(LOOK) | {"errors": unexpected(errors), "outside": outside}
 
-    return look
+    return see
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
 @every_page
-def test_page_opens_offline_and_without_errors(name, scheme, visit):
-    seen = visit(name, scheme)
+def test_page_opens_offline_and_without_errors(name, scheme, look):
+    seen = look(name, scheme)
     assert seen["errors"] == []
     assert seen["outside"] == []
     assert seen["broken"] == []
@@ -80,8 +85,8 @@ def test_page_opens_offline_and_without_errors(name, scheme, visit):
 
 
 @every_page
-def test_every_link_and_anchor_exists(name, visit):
-    for link in visit(name)["links"]:
+def test_every_link_and_anchor_exists(name, look):
+    for link in look(name)["links"]:
         if link.startswith("file://"):
             path, _, anchor = link.removeprefix("file://").partition("#")
             assert Path(path).is_file(), link
@@ -89,16 +94,16 @@ def test_every_link_and_anchor_exists(name, visit):
 
 
 @every_page
-def test_every_image_has_an_alt_text_that_says_something(name, visit):
-    for alt in visit(name)["alts"]:
+def test_every_image_has_an_alt_text_that_says_something(name, look):
+    for alt in look(name)["alts"]:
         assert len(alt) > 40 and not alt.endswith(".png"), alt
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("mode", "theme"), [("http", "light"), ("dark", "dark")], ids=["light", "dark"])
 @every_page
-def test_page_fits_a_phone(name, dark, browser, book):
-    with opened(browser, (HTML / name).as_uri(), NARROW, dark) as (page, _, _):
-        assert page.evaluate("() => document.documentElement.dataset.theme") == ("dark" if dark else "light")
+def test_page_fits_a_phone(name, mode, theme, tab):
+    with tab(name, mode) as (page, _, _):
+        assert page.evaluate("() => document.documentElement.dataset.theme") == theme
         assert page.evaluate("() => document.documentElement.scrollWidth") <= NARROW["width"]
 
 
@@ -111,40 +116,49 @@ def test_solutions_unfold(browser, book):
         assert body.is_visible()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+# mode of the opening, unfolded or not, width
+VIEWS = {
+    "as it opens": ("file", False, WIDE),
+    "unfolded on a phone": ("http", True, NARROW),
+    "unfolded": ("http", True, WIDE),
+    "unfolded in the dark": ("dark", True, WIDE),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
 @every_page
-def test_axe_finds_nothing(name, dark, browser, book):
+def test_axe_finds_nothing(name, view, tab):
     """WCAG 2.1 A and AA: as the page opens, unfolded, and so on a phone; dark differs in its colours only."""
-    with opened(browser, (HTML / name).as_uri(), dark=dark) as (page, _, _):
-        page.evaluate(AXE.read_text())
-        found = {} if dark else {"folded": page.evaluate(AUDIT)}
-        page.evaluate(OPEN_ALL)
-        found["unfolded"] = page.evaluate(AUDIT)
-        if not dark:
-            page.set_viewport_size(NARROW)
+    mode, unfold, viewport = VIEWS[view]
+    with tab(name, mode) as (page, _, _):
+        if page.viewport_size != viewport:
+            page.set_viewport_size(viewport)
             page.wait_for_timeout(500)  # the theme waits until resizing is over
-            found["phone"] = page.evaluate(AUDIT)
-    for view, violations in found.items():
-        assert not violations, f"{view}: {len(violations)} violations\n" + "\n".join(violations[:5])
+        page.evaluate(AXE.read_text())
+        if unfold:
+            page.evaluate(OPEN_ALL)
+        found = page.evaluate(AUDIT)
+        assert not found, f"{len(found)} violations\n" + "\n".join(found[:5])
 
 
-@pytest.mark.parametrize("path", course(), ids=lambda path: path.stem)
-def test_self_check_by_keyboard(path, browser, book):
-    with opened(browser, (HTML / path.relative_to(ROOT).with_suffix(".html")).as_uri()) as (page, _, _):
+@pytest.mark.parametrize("name", [path.relative_to(ROOT).with_suffix(".html").as_posix() for path in course()])
+def test_self_check_by_keyboard(name, tab):
+    with tab(name, "file") as (page, _, _):
         answers = page.locator(".self-check details")
         assert answers.count() >= 4
         answer = answers.first
         explanation = answer.locator(".sd-summary-content")
         answer.locator("> summary").focus()
-        for visible in (False, True, False):
-            assert explanation.is_visible() == visible
+        assert not explanation.is_visible()
+        for visible in (True, False):
             page.keyboard.press("Enter")
+            assert explanation.is_visible() == visible
 
 
 @every_page
 def test_page_is_light(name, book):
     page = HTML / name
-    images = {image["src"] for image in BeautifulSoup(page.read_text(), "html.parser").select("img[src*='_images/']")}
+    images = set(re.findall(r'<img [^>]*src="([^"]*_images/[^"]*)"', page.read_text()))
     size = page.stat().st_size + sum((page.parent / image).stat().st_size for image in images)
     assert size <= 2_000_000, f"{size:,} bytes"
 

@@ -16,13 +16,13 @@ HTML = ROOT / "_build" / "html"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--disable-quic"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+LIVE = "() => [...document.querySelectorAll('.explorable')].every(f => f.matches('.is-live'))"
 KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
-# how a page is opened: over http or from its file, wide or on a phone, light or dark, with scripts or without
+# how a page is opened, each in a way of its own: over http on a phone, from its file, in the dark, without scripts
 MODES = {
-    "http": {"viewport": WIDE},
+    "http": {"viewport": NARROW},
     "file": {"viewport": WIDE},
-    "phone": {"viewport": NARROW},
-    "dark phone": {"viewport": NARROW, "dark": True},
+    "dark": {"viewport": NARROW, "dark": True},
     "no scripts": {"viewport": WIDE, "java_script_enabled": False},
 }
 NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
@@ -103,8 +103,7 @@ def opened(browser, url, viewport=WIDE, dark=False, **options):
 class Tabs:
     """`with tabs(name, mode) as (page, requests, errors)`: a page's opening in that mode, which its tests share.
 
-    A test leaves the page as it was, or says in which order it wants to come. One that fails may have left it anyhow:
-    then the next one has it opened anew.
+    A test that fails may leave the page in any state: the next one has it opened anew.
     """
 
     def __init__(self, browser, served):
