@@ -142,40 +142,6 @@ def test_minibatches_equal_the_module_loop(order, own_inputs, name, device):
     agree(run.logits(X), expected)
 
 
-def test_shared_targets_and_own_inputs():
-    X, Q, weights, _ = problem()
-    network, how = Network((6,)), {"steps": 20, "lr": 0.02, "loss": LOSSES["SL"], "seeds": range(3), "compute": DOUBLE}
-    same = np.stack([Q[0]] * models)
-    expected = train(network, X, same, **how).logits(X)
-    agree(train(network, X, Q[0], **how).logits(X), expected)
-    agree(train(network, np.stack([X] * models), Q[0], **how).logits(X), expected)
-    # few examples a model: each works on its own rows
-    few = weights * (np.arange(n) < 15)
-    rows = train(network, X, Q, weights=few, **how).logits(X)
-    agree(rows, loop(network, X, Q, steps=20, lr=0.02, loss=LOSSES["SL"], weights=few, optimizer="Adam"))
-
-
-def test_quantiles_are_of_the_examples_that_a_model_uses():
-    """CACE by quantile: of the training set, whatever the batch; examples of weight zero have no say, nor for AUX."""
-    X, Q, _, _ = problem()
-    weights = np.zeros((models, n))
-    weights[:, :30] = 1
-    for name in ("CACE, quantile", "AUX"):
-        how = {"steps": 30, "lr": 0.02, "loss": LOSSES[name], "compute": DOUBLE}
-        kept = train(Network(), X[:30], Q[:, :30], **how).logits(X)
-        agree(train(Network(), X, Q, weights=weights, **how).logits(X), kept)
-
-
-def test_batches_without_a_used_example_do_no_harm():
-    """Six of forty examples in batches of four: some batches are empty for a model, also for losses with quantiles."""
-    X, Q, _, _ = problem()
-    weights = np.zeros((models, n))
-    weights[:, :6] = 1
-    for loss in (CE, LOSSES["AUX"], LOSSES["CACE, quantile"]):
-        run = train(Network(), X, Q, steps=30, lr=0.1, batch=4, weights=weights, loss=loss, compute=DOUBLE)
-        assert torch.isfinite(run.logits(X)).all()
-
-
 def test_a_grid_of_rates_on_shared_labels_is_one_stack():
     X, Q, _, _ = problem()
     grid = train(Network(), X, Q[0], steps=20, lr=[0.1, 0.2], l2=[0.0, 0.1], compute=DOUBLE).logits(X)
@@ -209,21 +175,6 @@ def test_a_head_on_random_features_is_a_network_whose_first_layer_stays():
             CE(net(torch.as_tensor(X)), torch.as_tensor(Q[m])).mean().backward()
             adam.step()
         agree(head.logits(features)[m], net(torch.as_tensor(X)).detach())
-
-
-def test_class_labels_are_integers():
-    """(models, inputs) or (inputs,), of any integer type, for train as one-hot rows are."""
-    X, _, weights, _ = problem()
-    y = np.random.default_rng(3).integers(0, 3, size=(models, n))
-    how = {"steps": 20, "lr": 0.02, "seeds": range(models), "weights": weights, "compute": DOUBLE}
-    expected = train(Network((6,)), X, np.eye(3)[y], **how).logits(X)
-    for labels in (y, torch.as_tensor(y), y.astype(np.uint8), y.tolist()):
-        assert torch.equal(train(Network((6,)), X, labels, **how).logits(X), expected)
-    shared = train(Network((6,)), X, y[0], **how).logits(X)
-    assert torch.equal(shared, train(Network((6,)), X, np.eye(3)[y[0]], **how).logits(X))
-    for bad in (y - 1, y[:, :-1], y[None], y.astype(float), np.eye(3, dtype=int)[y[0]]):
-        with pytest.raises(ValueError, match=r"^targets: .*class labels"):
-            train(Network(), X, bad, **how)
 
 
 def test_warm_up_of_the_auxiliary_loss_ramps():
@@ -335,20 +286,6 @@ def test_a_model_is_the_same_alone_and_in_company():
         agree(alone.snapshots[:, 0], together.snapshots[:, m])
 
 
-def test_models_pick_convert_and_show_features():
-    X, Q, _, _ = problem()
-    run = train(Network((6,), init="normal"), X, Q, steps=5, lr=0.1, compute=DOUBLE)
-    agree(run.models[np.int64(1)].logits(X)[0], run.logits(X)[1])
-    agree(run.models[1:].logits(X), run.logits(X)[1:])
-    agree(run.models[2].logits(X)[0], run.models.module(2)(torch.as_tensor(X)).detach())
-    features = run.models.logits(X, layers=1)
-    assert features.shape == (models, n, 6) and (features >= 0).all()
-    agree(run.logits(X), features @ run.models.weights[1].mT + run.models.biases[1][:, None])
-    assert torch.equal(
-        initialise(Network((4,)), d, 3, [7]).weights[0][0], initialise(Network((4,)), d, 3, [1, 7]).weights[0][1]
-    )
-
-
 def test_progress_is_shown(capsys):
     X, Q, _, _ = problem()
     train(Network(), X, Q, steps=40, lr=0.1, compute=Compute(progress=True, chunk=1))
@@ -413,9 +350,3 @@ def test_bad_input_names_the_argument(change, argument):
     call = {"network": Network(), "X": X, "targets": Q, "steps": 10, "lr": 0.1} | change
     with pytest.raises(ValueError, match=rf"^({argument}): "):
         train(**call)
-
-
-@pytest.mark.parametrize("change", [{"hidden": (0,)}, {"activation": "step"}, {"init": "magic"}])
-def test_bad_networks_name_the_field(change):
-    with pytest.raises(ValueError, match=rf"^{next(iter(change))}: "):
-        Network(**change)

@@ -16,9 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from w2s_lib.experiments.loss_per_model import PerModel
 from w2s_lib.losses import CE, AuxiliaryConfidence
 from w2s_lib.training import SGD, Adam, Compute, Network, initialise
-from w2s_lib.training._stack import Stack
+from w2s_lib.training._stack import Plan, Stack
 from w2s_lib.training.data import check_data
-from w2s_lib.training.plan import Plan
 from w2s_lib.training.probes import _Fit
 
 n, d, models, classes = 24, 4, 3, 3

@@ -19,12 +19,11 @@ from tqdm.auto import tqdm
 
 from .._checks import Array, one_each, require
 from ..losses import CE, Loss, Squared
-from ._stack import Stack
+from ._stack import Plan, Stack
 from .compute import Compute
 from .data import Data, check_data
 from .network import Models, Network, as_inputs, initialise, join
 from .optimisers import SGD, Adam
-from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ def train(
     fits = looks.shape[-1] == d and (looks.ndim == 2 or len(looks) == models)
     require(fits, "snapshots", f"inputs need {d} features, and one set for all models or one for each")
     rates, penalties = one_each(lr, models, "lr"), one_each(l2, models, "l2")
-    seeds = np.arange(models) if seeds is None else np.asarray(seeds)
-    plan = Plan(network, n, steps, loss, optimizer, batch, order, times, rates, penalties, seeds)
-    start = initialise(network, d, classes, seeds) if start is None else start
+    of_models = np.arange(models) if seeds is None else np.asarray(seeds)
+    plan = Plan(network, n, steps, loss, optimizer, batch, order, times, rates, penalties, of_models)
+    start = initialise(network, d, classes, of_models) if start is None else start
     wanted, shapes = [(models, *s) for s in network.shapes(d, classes)], [tuple(W.shape) for W in start.weights]
     require(shapes == wanted, "start", f"has weights {shapes}, the network {wanted}")
     return _train_chunks(plan, data, start, looks, compute)

@@ -3,7 +3,9 @@ r"""Stacks of networks: linear probes, MLPs and random features, many models in 
     a_0 = x,   a_l = act(W_l a_{l-1} + b_l),   logits = W_L a_{L-1} + b_L
 
 Weights are (models, out, in). Inputs are shared by all models, (inputs, features), or each model has its own, (models,
-inputs, features). Logits are (models, inputs, classes), a view of the class-first layout in which all is computed.
+inputs, features). All is computed class-first, activations and logits (models, units, inputs): the softmax then runs
+along a short axis, each layer is one batched product, and on shared inputs the first layer is one product for all
+models. Logits are given back as (models, inputs, classes), a view.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ import torch
 from torch import Tensor
 
 from .._checks import Array, require
-from ._layers import ACTIVATIONS, forward, two_logits
+
+Layers = list[tuple[Tensor, Tensor]]  # [(W (models, out, in), b (models, out, 1)), ...]
+
+# name: (act, in place), (its derivative times D, in place in D, from the activation A)
+ACTIVATIONS = {
+    "relu": (torch.relu_, lambda D, A: torch.ops.aten.threshold_backward.grad_input(D, A, 0, grad_input=D)),
+    "tanh": (torch.tanh_, lambda D, A: torch.ops.aten.tanh_backward.grad_input(D, A, grad_input=D)),
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Models:
     def __getitem__(self, index: Any) -> Models:
         """The stack of the models that `index` (a slice, a mask or integers) picks."""
         index = [int(index)] if np.ndim(index) == 0 and not isinstance(index, slice) else index
-        pick = {name: tuple(x[index] for x in getattr(self, name)) for name in ("weights", "biases")}
-        return replace(self, **pick)
+        weights, biases = (tuple(x[index] for x in xs) for xs in (self.weights, self.biases))
+        return replace(self, weights=weights, biases=biases)
 
     def logits(self, X: Array, layers: int | None = None) -> Tensor:
         """Logits on X (inputs, features), or (models, inputs, features): (models, inputs, classes), a view.
@@ -93,7 +102,7 @@ class Models:
 
 
 def initialise(
-    network: Network, features: int, classes: int, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32
+    network: Network, features: int, classes: int, seeds: Array, *, dtype: torch.dtype = torch.float32
 ) -> Models:
     """Untrained Models, one a seed. A model's weights depend on its own seed alone, and on no device."""
     shapes = network.shapes(features, classes)
@@ -128,3 +137,46 @@ def as_inputs(X: Array, like: Tensor, name: str) -> Tensor:
     require(X.ndim in (2, 3), name, f"need shape {shapes}; got {tuple(X.shape)}")
     require(torch.isfinite(X).all(), name, "holds NaN or infinity")
     return X
+
+
+def two_logits(z: Tensor) -> Tensor:
+    """(..., 1, inputs) -> (..., 2, inputs): the logits (0, z)."""
+    return torch.cat([torch.zeros_like(z), z], -2)
+
+
+def forward(layers: Layers, X: Tensor, activation: str, out: list[Tensor] | None = None) -> list[Tensor]:
+    """Activations of all layers on X (inputs, features) or (models, inputs, features); the last are logits.
+
+    out : tensors to write into, one a layer
+    """
+    out = out or [W.new_empty(*W.shape[:2], X.shape[-2]) for W, _ in layers]
+    for i, (A, (W, b)) in enumerate(zip(out, layers)):
+        if i:
+            torch.bmm(W, ACTIVATIONS[activation][0](out[i - 1]), out=A)
+        elif X.ndim == 3:
+            torch.bmm(W, X.mT, out=A)
+        else:  # all models in one product
+            torch.mm(W.reshape(-1, W.shape[2]), X.T, out=A.view(-1, len(X)))
+        A.add_(b)  # baddbmm would write b into A first and read it again
+    return out
+
+
+def backward(
+    layers: Layers, gradients: Layers, X: Tensor, activations: list[Tensor], R: Tensor, act: str, deltas: list[Tensor]
+) -> None:
+    """Write the gradients of the parameters, given R = d objective / d logits, (models, classes, inputs).
+
+    gradients : tensors of the shapes of `layers`
+    deltas    : buffers of the shapes of the hidden activations
+    """
+    for i in range(len(layers) - 1, -1, -1):
+        G, g = gradients[i]
+        torch.sum(R, 2, keepdim=True, out=g)
+        if i:
+            torch.bmm(R, activations[i - 1].mT, out=G)
+            R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
+            ACTIVATIONS[act][1](R, activations[i - 1])
+        elif X.ndim == 3:
+            torch.bmm(R, X, out=G)
+        else:
+            torch.mm(R.reshape(-1, R.shape[2]), X, out=G.view(-1, G.shape[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        require(all(0 <= b < 1 for b in self.betas) and self.eps > 0, "betas", "must be in [0, 1), and eps positive")
+        require(all(0 <= b < 1 for b in self.betas), "betas", "must be in [0, 1)")
+        require(self.eps > 0, "eps", "must be positive")
 
     def state(self, p: Tensor) -> State:
         """First and second moments, and the number of steps: on the device, as a CUDA graph needs it."""
@@ -28,12 +30,12 @@ class Adam:
 
     def update(self, p: Tensor, g: Tensor, state: State, lr: float | Tensor) -> None:
         """One step in place; lr is a number, or a tensor like p."""
-        (m, v, t), (b1, b2), shared = state, self.betas, isinstance(lr, float)
-        to, rate = (p, lr) if shared else (torch.zeros_like(p), 1.0)
-        how = {"lr": rate, "beta1": b1, "beta2": b2, "eps": self.eps, "weight_decay": 0.0}
+        (m, v, t), (b1, b2) = state, self.betas
+        to, rate = (p, lr) if isinstance(lr, float) else (torch.zeros_like(p), 1.0)
+        how: dict[str, Any] = {"lr": rate, "beta1": b1, "beta2": b2, "eps": self.eps, "weight_decay": 0.0}
         # one pass over memory instead of seven; this is what torch.optim.Adam(fused=True) calls
         torch._fused_adam_([to], [g], [m], [v], [], [t.add_(1)], **how, amsgrad=False, maximize=False)
-        if not shared:
+        if not isinstance(lr, float):
             p.addcmul_(to, lr)
 
 
@@ -43,6 +45,9 @@ class SGD:
 
     momentum: float = 0.0
     nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        require(0 <= self.momentum < 1, "momentum", "must be in [0, 1)")
 
     def state(self, p: Tensor) -> State:
         """The momentum buffer."""
