@@ -46,7 +46,7 @@ def fit_probes(
 
     (scikit-learn's LogisticRegression with C = 1/(n l2), n = sum_i w_mi; with two classes, which it fits as one logit,
     C = 2/(n l2)), by Nesterov steps in the metric of Boehning's bound on the Hessian, 1/2 X'diag(w/n)X + l2 (Boehning
-    1992), one matrix a model for all its classes and a single one where no model differs, restarted where the step turns
+    1992), one matrix a model for all its classes and one for all where no model differs, restarted where the step turns
     against the gradient (O'Donoghue and Candes 2015). Two classes are fitted as one logit: 1/4 X'diag(w/n)X + l2/2.
 
     X, targets, weights, mask, allow_empty : as in `train`; float64 unless `compute` says otherwise
