@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from browser import HTML, LIVE, NARROW, ROOT, WIDE, opened, pages, unexpected
+from browser import HTML, LIVE, MODES, NARROW, ROOT, WIDE, opened, pages, unexpected
 from chapter_source import course
 
 AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
 LOOK = """() => {
   const all = selector => [...document.querySelectorAll(selector)];
   return {
+    theme: document.documentElement.dataset.theme,
     broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
     titles: all('.bd-article h1').length,
     formulas: all('mjx-container[display=true]').length,
@@ -73,6 +74,7 @@ def look(tab):
 @every_page
 def test_page_opens_offline_and_without_errors(name, scheme, look):
     seen = look(name, scheme)
+    assert seen["theme"] == ("dark" if MODES[scheme].get("dark") else "light")
     assert seen["errors"] == []
     assert seen["outside"] == []
     assert seen["broken"] == []
@@ -99,11 +101,20 @@ def test_every_image_has_an_alt_text_that_says_something(name, look):
         assert len(alt) > 40 and not alt.endswith(".png"), alt
 
 
-@pytest.mark.parametrize(("mode", "theme"), [("http", "light"), ("dark", "dark")], ids=["light", "dark"])
+def show(page, viewport, theme):
+    """Turn the light on or off and the phone into a screen, as a reader does while the page is open."""
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function("theme => document.documentElement.dataset.theme == theme", arg=theme)
+    if page.viewport_size != viewport:
+        page.set_viewport_size(viewport)
+        page.wait_for_timeout(500)  # the theme waits until resizing is over
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
 @every_page
-def test_page_fits_a_phone(name, mode, theme, tab):
-    with tab(name, mode) as (page, _, _):
-        assert page.evaluate("() => document.documentElement.dataset.theme") == theme
+def test_page_fits_a_phone(name, theme, tab):
+    with tab(name, "http") as (page, _, _):
+        show(page, NARROW, theme)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= NARROW["width"]
 
 
@@ -116,24 +127,22 @@ def test_solutions_unfold(browser, book):
         assert body.is_visible()
 
 
-# mode of the opening, unfolded or not, width
+# mode of the opening, unfolded or not, width, theme
 VIEWS = {
-    "as it opens": ("file", False, WIDE),
-    "unfolded on a phone": ("http", True, NARROW),
-    "unfolded": ("http", True, WIDE),
-    "unfolded in the dark": ("dark", True, WIDE),
+    "as it opens": ("file", False, WIDE, "light"),
+    "unfolded on a phone": ("http", True, NARROW, "light"),
+    "unfolded": ("http", True, WIDE, "light"),
+    "unfolded in the dark": ("http", True, WIDE, "dark"),
 }
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @every_page
 def test_axe_finds_nothing(name, view, tab):
-    """WCAG 2.1 A and AA: as the page opens, unfolded, and so on a phone; dark differs in its colours only."""
-    mode, unfold, viewport = VIEWS[view]
+    """WCAG 2.1 A and AA: as the page opens, unfolded, and so on a phone and in the dark."""
+    mode, unfold, viewport, theme = VIEWS[view]
     with tab(name, mode) as (page, _, _):
-        if page.viewport_size != viewport:
-            page.set_viewport_size(viewport)
-            page.wait_for_timeout(500)  # the theme waits until resizing is over
+        show(page, viewport, theme)
         page.evaluate(AXE.read_text())
         if unfold:
             page.evaluate(OPEN_ALL)

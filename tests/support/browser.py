@@ -18,6 +18,14 @@ FLAGS += ["--disable-component-update", "--disable-quic"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 LIVE = "() => [...document.querySelectorAll('.explorable')].every(f => f.matches('.is-live'))"
 KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
+# how a page is opened, each in a way of its own: over http in the dark on a phone, from its file, without scripts
+MODES = {
+    "http": {"viewport": NARROW, "dark": True},
+    "file": {"viewport": WIDE},
+    "no scripts": {"viewport": WIDE, "java_script_enabled": False},
+}
+LIVE = "() => [...document.querySelectorAll('.explorable')].every(f => f.matches('.is-live'))"
+KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
 # how a page is opened, each in a way of its own: over http on a phone, from its file, in the dark, without scripts
 MODES = {
     "http": {"viewport": NARROW},
