@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
 
-.PHONY: help book test serve lab reproduce shots bench evidence lint clean
+.PHONY: help book test nightly serve lab reproduce shots bench evidence lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -13,8 +13,11 @@ help:  ## list the commands
 book: .venv/ready  ## execute and build the book (strict); prints where it is
 	$(BUILD)
 
-test: .venv/ready  ## library tests, every chapter cell by cell, the built pages in a browser
+test: .venv/ready  ## every chapter cell by cell, the library, the built pages in a browser; says how long each took
 	$(BIN)/pytest -n logical --maxprocesses 4
+
+nightly: .venv/ready  ## make test, with the tests that are too slow for it
+	W2S_SLICE=1 $(BIN)/pytest -n logical --maxprocesses 4 -m ""
 
 serve: book  ## build, then serve the book on http://localhost:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
