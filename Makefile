@@ -26,6 +26,7 @@ lab: .venv/ready  ## open the chapters as notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
 reproduce: book  ## re-run the executed notebooks and compare every output with what the reader sees
+	ln -sfn ../../../book/_data _build/jupyter_execute/book/_data
 	W2S_STATIC=1 $(BIN)/pytest -o addopts= --nbval --nbval-current-env --nbval-cell-timeout=300 _build/jupyter_execute
 
 shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and of the README

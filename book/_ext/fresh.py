@@ -5,7 +5,8 @@
 - Site: pages are written again when a static file, an extension or the configuration changes (SITE); otherwise Sphinx
   would leave the old file in the built site.
 - Outputs: MyST-NB writes a chapter that it found in the cache to _build/jupyter_execute without its outputs, so that
-  `make reproduce` would compare nothing. They are put back.
+  `make reproduce` would compare nothing. They are put back, and a cell's print, which the kernel sends in any number of
+  pieces, is put together.
 - Failure: after a build with warnings the environment is dropped, so the next build reports the same warnings instead
   of passing because nothing changed.
 """
@@ -59,10 +60,25 @@ def keep_outputs(start_client):
         start_client(self)
         for cell, executed in zip(given.cells, self.notebook.cells):
             cell.update(executed)
+            if "outputs" in cell:
+                cell.outputs = merge_streams(cell.outputs)
         given.metadata.update(self.notebook.metadata)
         self._notebook = given  # as after an execution: what is taken out for the page is taken out here
 
     return start_and_keep
+
+
+def merge_streams(outputs):
+    """The outputs of a cell with its print as one, errors as another."""
+    streams, merged = {}, []
+    for output in outputs:
+        if output.output_type == "stream" and output.name in streams:
+            streams[output.name].text += output.text
+        else:
+            merged.append(output)
+            if output.output_type == "stream":
+                streams[output.name] = output
+    return merged
 
 
 def forget_failure(app, exception):

@@ -23,11 +23,14 @@ PROBE = (
 # Probe
 
 ```{code-cell} ipython3
+import time
 import matplotlib.pyplot as plt
 from w2s_lib import figures
 from w2s_lib.probe import text
 
-print(text)
+print(text, flush=True)
+time.sleep(0.5)  # a kernel sends what is printed in pieces
+print("printed later")
 figures.report(half=0.5)
 ```
 
