@@ -299,3 +299,10 @@ def test_class_labels_are_one_hot_rows_here():
 def test_probabilities_within_tolerance_are_rescaled():
     y = np.array([0.3, 0.7])
     np.testing.assert_allclose(KL.loss(y * (1 + 5e-5), [0.2, 0.1]), KL.loss(y, [0.2, 0.1]), rtol=1e-12)
+
+
+def test_the_mean_probability_of_a_class_that_all_mask_is_zero():
+    f = np.array([[0.0, 1.0, -np.inf], [0.0, 2.0, -np.inf]])
+    p = KL.mean(KL.primal_mean(f))
+    np.testing.assert_allclose(p[:2], KL.mean(KL.primal_mean(f[:, :2])))
+    assert p[2] == 0

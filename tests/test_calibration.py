@@ -114,3 +114,8 @@ def test_temperature_does_not_see_a_masked_class(mask, dtype):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call(*draw())
+
+
+def test_scores_refuse_a_label_that_the_logits_mask():
+    with pytest.raises(ValueError, match=r"^logits: a logit of -inf"):
+        scores([1, 0], [[0.0, -np.inf], [0.0, 1.0]])

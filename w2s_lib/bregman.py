@@ -211,7 +211,7 @@ class _KL(Generator):
 
     def primal_mean(self, f, axis=0):
         xp = array_namespace(f)
-        _, log_p = _softmax(xp, f)
+        log_p = xp.clip(_softmax(xp, f)[1], MASK, None)  # a class that all mask stays one
         top = xp.max(log_p, axis=axis, keepdims=True)
         return xp.log(xp.mean(xp.exp(log_p - top), axis=axis)) + xp.squeeze(top, axis=axis)
 

@@ -31,8 +31,8 @@ def expected_calibration_error(correct: Array, confidence: Array, bins: int = 15
     confidence : (..., inputs), its probability
     Returns (...). At most one bin an input is made. Raises ValueError for shapes that differ.
     """
-    excess = to_numpy(confidence) - to_numpy(correct)
     require(np.shape(correct) == np.shape(confidence), "confidence", "needs the shape of correct, (..., inputs)")
+    excess = to_numpy(confidence) - to_numpy(correct)
     require(bins >= 1 and excess.shape[-1:] != (0,), "bins", "must be at least 1, and so must the inputs")
     n = excess.shape[-1]
     excess = np.take_along_axis(excess, to_numpy(confidence).argsort(-1), -1)
@@ -61,6 +61,7 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     require(z.ndim >= 2, "logits", f"need shape (..., inputs, classes), got {z.shape}")
     y = KL.truth(to_numpy(as_targets(truth, z, "truth")), "truth")
     require(y.shape == z.shape[-2:], "truth", f"shape {y.shape} must be {z.shape[-2:]}, or that without the classes")
+    KL._check_masks(y, z, "logits", truth=True)
     log_p = log_softmax(z)
     p = np.exp(log_p)
     correct = p.argmax(-1) == y.argmax(-1)

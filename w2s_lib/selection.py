@@ -85,7 +85,9 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
         return advice
     rows = _places(labelled, len(q))
     y = KL.truth(to_numpy(as_targets(truth, z[:, rows], "truth")), "truth")
-    require(y.shape == (len(rows), z.shape[2]), "truth", f"has {len(y)} labels for {len(rows)} inputs")
+    shape = len(rows), z.shape[2]
+    require(y.shape == shape, "truth", f"shape {y.shape} must be {shape}, or that without the classes")
+    KL._check_masks(y, z[:, rows], "z_path", truth=True)
     true_loss = -(y * log_p[:, rows]).sum(-1).mean(1)
     index = int(np.flatnonzero(true_loss <= true_loss.min())[-1])
     return replace(advice, index=index, true_loss=true_loss, labels=len(rows))

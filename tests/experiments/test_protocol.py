@@ -77,6 +77,7 @@ def test_a_run_depends_on_its_own_seeds_alone(result):
         ({"l2s": (1e-1, 1e-3)}, "l2s"),
         ({"l2s": ()}, "l2s"),
         ({"stages": (0, 5)}, "stages"),
+        ({"stages": (5, 2)}, "stages"),
         ({"splits": 0}, "splits"),
         ({"width": -1}, "width"),
         ({"teacher_prior_precision": 0.0}, "teacher_prior_precision"),

@@ -196,3 +196,11 @@ def test_a_slice_is_computed_again(path):
             message = f"{config}\nsplit {split}, {(*config.losses, 'ceiling')[where]}, {key}"
             np.testing.assert_allclose(now, then, atol=tolerance * max(1, abs(then).max()), err_msg=message)
     assert abs(again["teacher_acc"][0] - table.results[i]["teacher_acc"][split]) < 0.003
+
+
+def test_a_value_and_its_error_are_not_averaged_where_there_are_two_runs():
+    runs = np.arange(12.0).reshape(2, 3, 2)
+    kept = sweeps.condense({"acc": runs, "ce": runs, "bias": runs, "variance": runs, "beta_ce": runs})
+    assert kept["ce"].shape == (2, 3)
+    for name in ("acc", "bias", "variance", "beta_ce"):
+        np.testing.assert_array_equal(kept[name], runs)

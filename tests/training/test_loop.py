@@ -350,3 +350,11 @@ def test_bad_input_names_the_argument(change, argument):
     call = {"network": Network(), "X": X, "targets": Q, "steps": 10, "lr": 0.1} | change
     with pytest.raises(ValueError, match=rf"^({argument}): "):
         train(**call)
+
+
+def test_settings_may_be_tensors():
+    X, Q, _, _ = problem()
+    how = {"steps": 5, "compute": DOUBLE}
+    plain = train(Network((4,)), X, Q[0], lr=[0.1, 0.2], l2=[0.0, 0.1], seeds=[3, 4], **how).logits(X)
+    tensors = {"lr": torch.tensor([0.1, 0.2], dtype=torch.float64), "l2": torch.tensor([0.0, 0.1], dtype=torch.float64)}
+    agree(train(Network((4,)), X, Q[0], seeds=torch.tensor([3, 4]), **tensors, **how).logits(X), plain)

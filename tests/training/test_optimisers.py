@@ -33,6 +33,7 @@ def test_twenty_steps_are_those_of_torch(name, shared):
         (lambda: Adam(betas=(1.0, 0.9)), "betas"),
         (lambda: Adam(eps=0.0), "eps"),
         (lambda: SGD(momentum=1.0), "momentum"),
+        (lambda: SGD(nesterov=True), "momentum"),
     ],
 )
 def test_bad_settings_are_named(make, named):

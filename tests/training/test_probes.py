@@ -151,3 +151,11 @@ def test_class_labels_are_integers(problem):
     expected = fit_probes(X, np.eye(10)[y], l2=L2).logits(X)
     assert torch.equal(fit_probes(X, y, l2=L2).logits(X), expected)
     assert torch.equal(fit_probes(X, np.stack([y, y]), l2=L2).logits(X)[1], expected[0])
+
+
+def test_penalties_may_be_a_tensor(problem):
+    X, y = problem
+    plain, tensor = (
+        fit_probes(X, y, l2=l2).logits(X) for l2 in ([0.1, 0.2], torch.tensor([0.1, 0.2], dtype=torch.float64))
+    )
+    torch.testing.assert_close(tensor, plain)

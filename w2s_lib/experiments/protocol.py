@@ -79,7 +79,8 @@ class Protocol:
         require(0 <= self.noise < 1, "noise", "must be in [0, 1)")
         rising = len(self.l2s) > 0 and list(self.l2s) == sorted(self.l2s) and min(self.l2s) > 0
         require(rising, "l2s", "must be positive and rise")
-        require(all(0 < t < self.steps for t in self.stages), "stages", f"must lie between 0 and steps, {self.steps}")
+        between = all(0 < t < self.steps for t in self.stages) and list(self.stages) == sorted(set(self.stages))
+        require(between, "stages", f"must rise, and lie between 0 and steps, {self.steps}")
 
     @property
     def path(self) -> list[tuple[float, int]]:

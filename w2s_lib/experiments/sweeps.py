@@ -60,7 +60,7 @@ PER_RUN = ("acc", "ce_cal", "gain", "misfit", "distance")
 OF_THE_DATA = ("tasks", "fetch", "encoders")
 OF_THE_PROTOCOL = ("protocol", "data_split", "teachers_and_students", "loss_per_model", "curves", "rules", "estimates")
 # what the names of estimates begin with, whose last axis is value, standard error, degrees of freedom (or components)
-ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_")
+ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_", "bias", "variance", "beta_")
 
 
 def settings(name: str, size: str = "full") -> list[Protocol]:

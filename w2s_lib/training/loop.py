@@ -9,6 +9,7 @@ neighbours, except in the last bits, which depend on the size of the chunk; a fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ def train(
     >>> run.logits(X)[:, [0, -1]].argmax(-1).tolist()
     [[0, 1], [0, 1], [0, 1]]
     """
-    counts = [np.size(x) for x in (lr, l2, () if seeds is None else seeds)] + [len(start or ())]
+    counts = [math.prod(np.shape(x)) for x in (lr, l2, () if seeds is None else seeds)] + [len(start or ())]
     probabilities = isinstance(loss, Loss) and not isinstance(loss, Squared)
     data = check_data(X, targets, weights, mask, compute, counts, probabilities, allow_empty)
     (models, n, classes), d = data.targets.shape, data.X.shape[-1]

@@ -47,7 +47,8 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        require(0 <= self.momentum < 1, "momentum", "must be in [0, 1)")
+        least = "(0, 1), with nesterov" if self.nesterov else "[0, 1)"
+        require(0 <= self.momentum < 1 and (self.momentum or not self.nesterov), "momentum", f"must be in {least}")
 
     def state(self, p: Tensor) -> State:
         """The momentum buffer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ def fit_probes(
     array([[0.109, 0.891],
            [0.391, 0.609]])
     """
-    data = check_data(X, targets, weights, mask, compute, [np.size(l2)], allow_empty=allow_empty)
+    data = check_data(X, targets, weights, mask, compute, [math.prod(np.shape(l2))], allow_empty=allow_empty)
     (models, n, classes), d = data.targets.shape, data.X.shape[-1] + 1
     penalties = one_each(l2, models, "l2")
     require((penalties > 0).all(), "l2", "must be positive: without it separable data have no optimum")
