@@ -9,14 +9,9 @@ import sys
 
 import pytest
 from browser import HTML, ROOT, build_book, build_environment, pages
+from chapter_source import HEAD
 from fresh import execution_cache
 
-HEAD = """---
-jupytext:
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-"""
 PROBE = (
     HEAD
     + """

@@ -9,16 +9,10 @@ import jupytext
 import pytest
 from browser import ROOT
 from chapter_run import is_chapter
-from chapter_source import Chapter, course
+from chapter_source import HEAD, Chapter, course
 
 SOURCES = sorted(path for path in (ROOT / "book").rglob("*.md") if is_chapter(path))
 FENCE = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
-HEAD = """---
-jupytext:
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-"""
 # whatever the checks behind a chapter are there to find; the first exercise and the first lab are in order
 BAD = (
     HEAD

@@ -59,8 +59,9 @@ def in_file(path: Path) -> Iterator[None]:
 def read_predictions(path: str | Path) -> Arrays:
     """(labels, teacher, student) of a .csv, .npz or .parquet file, as float64: (inputs,), two of (inputs, classes).
 
-    A missing label is NaN or -1. Columns and arrays are named as in the module's first lines; capitals, quotes, another
-    order, a byte-order mark, semicolons or tabs for commas and the index column of pandas change nothing.
+    Columns are label, teacher_0, ..., student_0, ...; arrays truth (or labels), teacher, student. A missing label is
+    NaN or -1. Capitals, quotes, another order, a byte-order mark, semicolons or tabs for commas and the index column of
+    pandas change nothing.
     Raises ValueError that names the file, row and column (or array) and the remedy; OSError where there is no file;
     ImportError if pyarrow, which reads .csv and .parquet, is missing.
     """

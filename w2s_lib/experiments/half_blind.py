@@ -168,8 +168,8 @@ def _fit(split, targets, weights, prior_precision, *, mask=None, tol=1e-5):
     At tol 1e-5 probabilities are within about 1e-4 of the optimum's, far inside every interval of the book.
     """
     X = split.images.pixels[split.pool]
-    # few images may lack a class, and the teacher may never name one
     l2 = prior_precision / weights.sum(1)
+    # allow_empty: few images may lack a class, and the teacher may never name one
     return fit_probes(X, targets, weights=weights, mask=mask, l2=l2, tol=tol, allow_empty=True)
 
 

@@ -34,7 +34,9 @@ class PerModel(Loss):
     def _blocks(self, models):
         """(loss, its models, its part of the labels), ..."""
         total, m, k, blocks = sum(self.counts), 0, 0, []
-        remedy = f"counts make {total}; train them as one chunk, with Compute(chunk={total})"
+        remedy = (
+            f"counts make {total}; train them as one chunk, with Compute(chunk={total}), one thread and memory for all"
+        )
         require(models == total, "counts", f"the stack (or its chunk) has {models} models, {remedy}")
         for loss, count in zip(self.losses, self.counts):
             blocks.append((loss, slice(m, m + count), slice(k, k + loss.parts)))

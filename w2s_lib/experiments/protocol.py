@@ -100,21 +100,21 @@ class Protocol:
 
 
 def run(config: Protocol, compute: Compute = Compute()) -> dict[str, np.ndarray]:
-    """Carry out the experiment; returns {name: array}, what a sweep's cell keeps.
+    """Carry out the experiment; returns {name: array}; a table keeps `sweeps.condense` of it.
 
     compute : where and how models are trained; not a part of the config, for it changes nothing beyond rounding
     Axes: L losses (config.losses, then the ceiling), P points of config.path, R config.runs. CACE at a point is the
     candidate of c that the weak labels of the validation inputs prefer there, cace_c (P, R).
     (L, P, R): of the test inputs acc, ce, brier, ece, entropy, the ledger's gain, misfit, residual, agree (with the
-      teacher), tstar (squared loss, recalibrated student), ce_cal, ece_cal and entropy_cal after one temperature from
-      the teacher's labels, peer (agreement with the student of another teacher), matched (pairs of texts: accuracy
-      where lengths are alike), ideal_ce (after ideal_temperature, which true validation labels choose), distance to
-      the dual mean of the other teachers, KL(student || it), reverse_gain, reverse_misfit, reverse_residual where the
-      truth is soft; of the transfer inputs transfer_gain and transfer_misfit; of the validation inputs weak_ce with
-      weak_se and weak_agree on the teacher's labels, true_ce and true_acc on all true labels, true_ce_m and tstar_m on
-      m of them. CE risks there are recalibrated
-    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, G): ens_acc, ens_ce
-      of the dual mean of five students; (L, P, 3): components_KEY, see `estimates.variance_components`
+      teacher), tstar (squared loss, recalibrated student), ce_cal, ece_cal and entropy_cal after the temperature that
+      the teacher's labels choose, peer (agreement with the student of another teacher), matched (pairs of texts:
+      accuracy where lengths are alike), ideal_ce (after ideal_temperature, which true validation labels choose),
+      distance to the dual mean of the other teachers, KL(student || it), reverse_gain, reverse_misfit, reverse_residual
+      where the truth is soft; of the transfer inputs transfer_gain and transfer_misfit; of the validation inputs
+      weak_ce with weak_se and weak_agree on the teacher's labels, true_ce and true_acc on all true labels, true_ce_m
+      and tstar_m on m of them. CE risks there are recalibrated
+    (R,): teacher_acc, ... ; (L, P, 2): bias, variance over runs, value and standard error; (L, P, G): ens_acc, ens_ce,
+      ens_ce_cal of the dual mean of five students; (L, P, 3): components_KEY, see `estimates.variance_components`
     choice_RULE (L, R): the point of the path that a rule picks; gain_RULE, pair_RULE (less CE), over_weak_RULE, of acc,
       ce, ce_cal, larger is better, pgr_RULE and parts_RULE (L, ..., 3): value, standard error, degrees of freedom of
       crossed estimates over runs and test inputs

@@ -31,7 +31,7 @@ from .._checks import require
 from ..intervals import Estimate, crossed_mean
 from ..training import Compute
 from .protocol import Protocol, run
-from .store import Store, code_digest, digest, write_whole
+from .store import Store, digest, write_whole
 from .tasks import load_task
 
 WIDTHS = {2: (64, 256, 512, 1024, 2048), 10: (64, 128, 256, 512, 1024)}  # of students, by the number of classes
@@ -57,9 +57,8 @@ IN_THE_BOOK = ("mnist", "film_reviews", "preference_pairs")
 # arrays (losses, path, runs) that a table keeps whole; of the others of that shape it keeps the mean over runs
 PER_RUN = ("acc", "ce_cal", "gain", "misfit", "distance")
 # rooms whose code decides what a cell holds
-OF_THE_DATA = ("tasks", "fetch", "encoders")
 OF_THE_PROTOCOL = ("protocol", "data_split", "teachers_and_students", "loss_per_model", "curves", "rules", "estimates")
-# what the names of estimates begin with, whose last axis is value, standard error, degrees of freedom (or components)
+# arrays whose names begin so are never averaged over their last axis, whatever their shape: it does not number the runs
 ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_", "bias", "variance", "beta_")
 
 
@@ -99,9 +98,9 @@ def settings(name: str, size: str = "full") -> list[Protocol]:
 
 def store(name: str, folder: Path | str, compute: Compute = Compute()) -> Store:
     """The Store of a data set's cells below `folder`; `compute` says where they are computed, and is not hashed."""
-    task, rooms = load_task(name), Path(__file__).parent
-    version = digest(task.labels, task.part, code_digest(*(rooms / f"{room}.py" for room in OF_THE_DATA)))
-    code = tuple(rooms / f"{room}.py" for room in OF_THE_PROTOCOL)
+    task = load_task(name)
+    version = digest(task.labels, task.part)  # the code that reads and encodes the data is in `library_digest`
+    code = tuple(Path(__file__).with_name(f"{room}.py") for room in OF_THE_PROTOCOL)
     return Store(run, Path(folder) / name, data=f"{name} {version}", code=code, arguments={"compute": compute})
 
 

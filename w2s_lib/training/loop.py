@@ -76,7 +76,7 @@ def train(
     mask     : (models, features), 0 where a model does not see a feature
     seeds    : (models,) integers, for the initial weights; None: 0, 1, 2, ...
     start    : Models to start from (a warm start; the optimiser starts anew) instead of initial weights
-    snapshots: (X, steps): record the logits on X at these steps (0 is before the first)
+    snapshots: (X, steps): record the logits on X at these steps, in rising order (0 is before the first)
     allow_empty : whether a class may be without examples
     Raises ValueError that names the argument, FloatingPointError that names the models that diverged.
 

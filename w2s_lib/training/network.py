@@ -42,7 +42,7 @@ class Network:
     hidden: tuple[int, ...] = ()  # units of each hidden layer
     activation: str = "relu"  # or "tanh"
     init: str = "uniform"  # U(-1, 1)/sqrt(in), as torch.nn.Linear; or "normal" or "zeros"
-    one_logit: bool = False  # two classes as logits (0, z): the same models for half the work
+    one_logit: bool = False  # two classes as logits (0, z): half the work, the same optimum; lr moves z half as far
 
     def __post_init__(self) -> None:
         require(all(h > 0 for h in self.hidden), "hidden", "needs positive numbers of units")
