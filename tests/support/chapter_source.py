@@ -8,12 +8,14 @@ from pathlib import Path
 
 import jupytext
 import yaml
-from browser import ROOT
+from browser import HTML, ROOT
+from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
+from sentences import sentences
 
 # of a page with code to run
 HEAD = """---
@@ -128,6 +130,12 @@ class Chapter:
         return next((folder for folder in self.path.resolve().parents if (folder / "_toc.yml").exists()), ROOT)
 
     @cached_property
+    def built(self):
+        """Its page in the built book."""
+        page = HTML / self.path.relative_to(ROOT).with_suffix(".html")
+        return BeautifulSoup(page.read_text(), "html.parser")
+
+    @cached_property
     def blocks(self):
         return blocks(self.text)
 
@@ -221,7 +229,8 @@ def shows_explorable(source):
 NOT_MARKDOWN = {"code-cell", "math", "bibliography", "csv-table", "code-block", "raw", "eval-rst"}
 TABLES = {"list-table", "table"}
 ALLOWED = re.compile(
-    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|^Answer \d+\.|\b95%|\b0–1 loss|\b[A-Za-z][\w.-]*",
+    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|^Answer \d+\.|\b\d+ [x×] \d+\b|\b95%|\b0–1 loss"
+    r"|\b[A-Za-z][\w.-]*",
     re.MULTILINE,
 )
 
@@ -253,9 +262,7 @@ class Passage:
 
     @cached_property
     def sentences(self):
-        """Its sentences, as they are written. One ends where a new one begins with a capital or with a formula."""
-        text = re.sub(r"\b(al|e\.g|i\.e|cf|vs)\.\s", "\\1.\N{NO-BREAK SPACE}", self.source)
-        return re.split(r"(?<=[.!?])[*\")”]*[ \n]+(?=[*\"(“]*[A-Z${`])", text)
+        return sentences(self.source)
 
 
 def passages(text, first=1, inside=frozenset()):
@@ -301,8 +308,8 @@ def plain_text(passage):
         )
 
 
-def numbers_in_prose(text):
+def numbers_in_prose(passages):
     """(line, text) with a digit that is neither computed nor allowed. Digits in a name (float32, GPT-2) are letters."""
-    prose = (p for p in passages(text) if not p.inside & {"exercise", "solution", "table", "formula"})
+    prose = (p for p in passages if not p.inside & {"exercise", "solution", "table", "formula"})
     found = (part for passage in prose for part in plain_text(passage))
     return [(line, part) for line, part in found if re.search(r"\d", ALLOWED.sub("", part))]

@@ -9,7 +9,7 @@ import re
 
 from chapter_source import numbers_in_prose, shows_explorable
 from reading import TIME, length
-from sentences import has_finite_verb
+from sentences import has_finite_verb, sentences
 from symbols import undeclared
 
 MOST_WORDS, MOST_LINES, MOST_FIGURES, MOST_MINUTES = 2500, 100, 6, 35
@@ -39,10 +39,6 @@ def message_first(page):
         yield paragraph.line, "more than the message is bold in the first paragraph"
     elif not stated.endswith(".") or len(sentences(stated)) != 1:
         yield paragraph.line, f"the message is not one sentence that states something: {stated!r}"
-
-
-def sentences(text):
-    return re.split(r"(?<=[.!?])\s+(?=\S)", text)
 
 
 def message_last(page):
@@ -225,7 +221,7 @@ def intervals(page):
 
 
 def numbers(page):
-    for line, text in numbers_in_prose(page.text):
+    for line, text in numbers_in_prose(page.passages):
         yield line, f"a number typed into prose: {text!r}"
 
 
@@ -265,7 +261,7 @@ def symbols(page):
 def captions(page):
     for cell in page.drawings:
         caption = " ".join(cell.figure["caption"].split())
-        first = re.split(r"(?<=[.!?])\s+(?=[A-Z{$*(])", caption)[0]
+        first = sentences(caption)[0]
         if not first.endswith(".") or not has_finite_verb(first):
             yield cell.line, f"the caption does not begin with what is found: {first!r}"
         if "{eval}" not in caption and not re.search(r"\bformulas?\b|\bclosed forms?\b", caption):
@@ -327,14 +323,16 @@ def explorable(page):
 GRADES = ("★", "★★", "★★★")
 
 
-def exercises(page):
+def grades(page):
     found = page.named("exercise")
     if not 3 <= len(found) <= 5:
         yield 1, f"{len(found)} exercises; three to five"
-    grades = [grade(exercise) for exercise in found]
-    for missing in sorted({*GRADES} - {*grades}):
+    for missing in sorted({*GRADES} - {grade(exercise) for exercise in found}):
         yield 1, f"no exercise of grade {missing}"
-    for exercise in found:
+
+
+def exercises(page):
+    for exercise in page.named("exercise"):
         if not grade(exercise):
             yield exercise.line, "the title of an exercise begins with its grade, ★ to ★★★"
         if not exercise.options.get("label"):
@@ -391,11 +389,10 @@ def function(name, source):
 
 CELLS = (cell_heads, lessons, drawings, widths)
 WORDS = (pronouns, names_of_data, intervals, numbers, computed_numbers, symbols)
-FIGURES = (captions, figures_are_read, predictions)
+FIGURES = (captions, figures_are_read, predictions, predicted)
 LANDING = (message_first, first_screen, *CELLS, *WORDS, captions, predictions)
-DEPTH = (message_first, message_last, proofs, *CELLS, *WORDS, *FIGURES, predicted)
-CHAPTER = (message_first, message_last, link_back, aims, reading_time, first_screen, lengths, proofs, *CELLS, *WORDS)
-CHAPTER += (*FIGURES, predicted, explorable, exercises)
+DEPTH = (message_first, message_last, reading_time, proofs, *CELLS, *WORDS, *FIGURES, exercises)
+CHAPTER = (*DEPTH, link_back, aims, first_screen, lengths, explorable, grades)
 
 
 def rules_for(path):

@@ -1,6 +1,7 @@
-"""Whether a sentence states something: a rule of thumb that tells "The student gains most early" from a heading.
+"""Sentences, and whether one states something: a rule of thumb that tells "The student gains most" from a heading.
 
-It has to have a finite verb before its first colon or semicolon, outside brackets. A word is taken for one if it is
+A sentence that states something has to have a finite verb before its first colon or semicolon, outside brackets. A word
+is taken for one if it is
 
 - a form of be, have or do, or a modal verb;
 - one of the VERBS below, unless what stands before it makes it a noun or an infinitive (a determiner, a preposition, a
@@ -14,6 +15,13 @@ The rule has no grammar: a rare verb before a preposition is not seen (add it to
 """
 
 import re
+
+BEGINS = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][*\")”]))[ \n]+(?=[*\"(“]*[A-Z${`])")  # with a capital, a formula, a role
+
+
+def sentences(text):
+    """The sentences of a paragraph, as they are written."""
+    return BEGINS.split(re.sub(r"\b(al|e\.g|i\.e|cf|vs)\.\s", "\\1.\N{NO-BREAK SPACE}", text))
 
 
 def words(text):
@@ -36,7 +44,7 @@ VERBS = words(
 # of a plural subject; not those that look like participles
 PLURAL = {re.sub(r"(?<=go|do)es$|(?<=ss|sh|ch)es$|s$", "", re.sub(r"ies$", "ys", verb)) for verb in VERBS}
 PLURAL -= words("cut hit hurt split spread become come")
-PLURAL_NOUN = words("they we most many few some")  # and what ends with s, or stands behind "and"
+PLURAL_NOUN = words("they we most many few some that which who")  # and what ends with s, or stands behind "and"
 DETERMINERS = words("a an the its their this these those no any each every all none nothing both only")
 PREPOSITIONS = words(
     "of in by with for from to on over against per as at into than across after before between under above below behind"
@@ -59,13 +67,13 @@ def words_of(sentence):
     return [word.lower() for word in WORD.findall(main)]
 
 
-def is_verb(before, word, behind):
-    """`before`: the two words before it, the nearer one last."""
-    *_, conjunction, noun = before
-    if word in AUXILIARY:
+def is_verb(before, word, behind, parted):
+    """`before`: the two words before it, the nearer one last; `parted`: a clause stands between it and its subject."""
+    conjunction, noun = before
+    if word in AUXILIARY or (noun == "it" and word.endswith("s")):
         return True
-    plural = noun.endswith("s") or noun in PLURAL_NOUN or conjunction == "and"
-    if not noun or (noun in NOUN_BEFORE - PLURAL_NOUN) or noun.endswith(("'", "’", "'s", "’s")):
+    plural = parted or noun.endswith("s") or noun in PLURAL_NOUN or conjunction == "and"
+    if not noun or noun in (NOUN_BEFORE | AUXILIARY) - PLURAL_NOUN or noun.endswith(("'", "’", "'s", "’s")):
         return False
     if word in VERBS or (plural and word in PLURAL):
         return behind not in ("of", "against", "per", "over")
@@ -75,10 +83,13 @@ def is_verb(before, word, behind):
 
 
 def has_finite_verb(sentence):
-    words, clause, verbs = ["", "", *words_of(sentence), ""], False, 0
+    """True if a verb of it stands outside its clauses, each of which takes the first verb behind its conjunction."""
+    words, clause, parted = ["", "", *words_of(sentence), ""], False, False
     for i in range(2, len(words) - 1):
         if words[i] in CLAUSE or (i == 2 and words[i] in QUESTION):
             clause = True
-        elif is_verb(words[i - 2 : i], words[i], words[i + 1]):
-            verbs, clause = verbs + (not clause), False
-    return verbs > 0
+        elif is_verb(words[i - 2 : i], words[i], words[i + 1], parted):
+            if not clause:
+                return True
+            clause, parted = False, True
+    return False

@@ -30,7 +30,7 @@ SYMBOL = re.compile(
     rf"(?P<letter>{LETTER})(?:\s*\}})*(?:\s*\^\s*(?:\*|\\ast|\{{\s*\*\s*\}}|\\top|'))?'*(?:\s*{SUBSCRIPT})?"
 )
 BOUND = re.compile(
-    rf"\\(?:sum|prod|int|max|min|sup|inf|lim|bigcup|bigcap|arg\\?m\w+)(?:\\limits)?\s*_\s*\{{?\s*(?:\(?\s*)?({LETTER})"
+    rf"\\(?:sum|prod|max|min|sup|inf|lim|bigcup|bigcap|arg\\?m\w+)(?:\\limits)?\s*_\s*\{{?\s*(?:\(?\s*)?({LETTER})"
     rf"|(?:\\[,;:!]|\\mathrm\{{d\}}\s*|(?<=[\s)}}])d)\s*d?({LETTER})(?![A-Za-z(])"
 )
 DEFINED = re.compile(rf"^\s*(?:{LETTER})(?:_\S+?)?\(([^()]*)\)\s*(?::=|=|\\to|\\mapsto)")
@@ -44,7 +44,6 @@ BEHIND_A_NOUN = re.compile(
     r"|which|between|beyond|below|above|exceeds|under|until|while|gives|only|its|this)\b)[A-Za-z-]{3,}[*_]?\s*,?\s+\$([^$]+)\$"
 )
 STATEMENTS = ("definition", "theorem", "proposition", "lemma", "corollary", "assumption", "algorithm", "example")
-INDICES = set("ijkl")
 
 
 def parts_of(subscript):
@@ -54,7 +53,7 @@ def parts_of(subscript):
 
 def symbols(formula):
     """(letter, subscript) of each symbol in a formula, those in subscripts of operators included."""
-    bare = WORDS.sub(" ", formula)
+    bare = re.sub(r"\bO(?=\s*(?:\\big+l?)?\()", "", WORDS.sub(" ", formula))  # of order
     for match in SYMBOL.finditer(bare):
         letter, subscript = "".join(match["letter"].split()), match["braced"] or match["bare"] or ""
         if is_symbol(letter):
@@ -110,7 +109,7 @@ def undeclared(page):
                 letter, subscript = symbol
                 free = letter not in here and symbol not in known
                 parts = set(parts_of(subscript))
-                indexed = letter in letters | here and parts <= INDICES | subscripts | letters | here
+                indexed = letter in letters | here and parts <= subscripts | letters | here
                 if free and not (subscript and indexed) and symbol not in seen:
                     seen.add(symbol)
                     yield passage.line, f"{letter}_{subscript}" if subscript else letter
