@@ -242,7 +242,7 @@ class Passage:
     line: int
     source: str  # as it is written: Markdown, or TeX where "formula" is in `inside`
     parts: tuple  # tokens: text, roles, formulas, links, ...
-    inside: frozenset  # names of the directives around it; "table", "caption", "heading", "solution", "folded"
+    inside: frozenset  # names of the directives around it; "table", "caption", "solution", "folded", "formula"
 
     @cached_property
     def formulas(self):
@@ -267,11 +267,10 @@ class Passage:
 
 def passages(text, first=1, inside=frozenset()):
     """All that a page says outside its code, in order, with what it stands in."""
-    table = heading = solution = False
+    table = solution = False
     for token in MARKDOWN.parse(text):
         table = token.type == "table_open" or (table and token.type != "table_close")
-        heading = token.type == "heading_open" or (heading and token.type != "heading_close")
-        names = {"table": table, "heading": heading, "solution": solution}
+        names = {"table": table, "solution": solution}
         here = inside | {name for name, within in names.items() if within}
         if token.type in ("fence", "colon_fence") and token.info.startswith("{"):
             block = to_block(token, first)
