@@ -110,14 +110,15 @@ def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
             ax.text(0, row, label, transform=left, va="center", fontweight="bold", bbox=card, zorder=3)
             row += 1
         gain, misfit = ledger.gain.value, ledger.misfit.value
+        rounding = 1e-12 * max(abs(gain), abs(misfit))
         spans = {"misfit": (0, misfit), "residual": (gain, misfit), "gain": (0, gain)}
         for step, end in enumerate((misfit, gain), row):  # where one bar ends and the next begins
             ax.vlines(end, step, step + 1, color="#444444", lw=1, ls=":")
         for name, ends in spans.items():
             look: dict[str, Any] = {"color": COLORS[name], "hatch": HATCHES[name], "edgecolor": "white", "lw": 0}
             ax.barh(row, max(ends) - min(ends), left=min(ends), height=0.66, **look)
-            number, place = _number(getattr(ledger, name).value), (max(ends), row)
-            ax.annotate(number, place, (4, 0), textcoords="offset points", va="center")
+            value, place = getattr(ledger, name).value, (max(ends), row)
+            ax.annotate(_number(value) if abs(value) > rounding else "0", place, (4, 0), textcoords="offset points", va="center")
             ticks[row], row = name, row + 1
     ax.axvline(0, color="#444444", lw=1)
     ax.set_yticks(list(ticks), list(ticks.values()))
