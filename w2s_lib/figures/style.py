@@ -118,7 +118,9 @@ def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
             look: dict[str, Any] = {"color": COLORS[name], "hatch": HATCHES[name], "edgecolor": "white", "lw": 0}
             ax.barh(row, max(ends) - min(ends), left=min(ends), height=0.66, **look)
             value, place = getattr(ledger, name).value, (max(ends), row)
-            ax.annotate(_number(value) if abs(value) > rounding else "0", place, (4, 0), textcoords="offset points", va="center")
+            ax.annotate(
+                _number(value) if abs(value) > rounding else "0", place, (4, 0), textcoords="offset points", va="center"
+            )
             ticks[row], row = name, row + 1
     ax.axvline(0, color="#444444", lw=1)
     ax.set_yticks(list(ticks), list(ticks.values()))
