@@ -155,7 +155,6 @@ def test_symbols_of_a_formula(formula, found):
 @pytest.mark.parametrize(
     ("formula", "letters"),
     [
-        (r"2e^{-z} + e_k", {"z", "e_k"}),
         (r"\sum_{k = 1}^K p_k", {"k"}),
         (r"\int_a^b z(u)\,du", {"u"}),
         (r"h(r, s) = r + s", {"r", "s"}),
