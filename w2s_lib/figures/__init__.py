@@ -15,6 +15,7 @@ from .explorable import (
     slider,
     table,
 )
+from .live_ledger import LiveLedger
 from .style import COLORS, DASHES, MARKERS, audit_picture, digits, intervals, ledgers, report, use_style
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MARKERS",
     "Explorable",
     "Lab",
+    "LiveLedger",
     "audit_picture",
     "choice",
     "computed",
