@@ -1,4 +1,4 @@
-"""The figures of the book: one style, explorables, labs."""
+"""The figures of the book: one style, explorables, labs, stills, and the live ledger."""
 
 from .explorable import (
     FORMULAS,
@@ -16,7 +16,19 @@ from .explorable import (
     table,
 )
 from .live_ledger import LiveLedger
-from .style import COLORS, DASHES, MARKERS, audit_picture, digits, intervals, ledgers, report, use_style
+from .still import Still
+from .style import (
+    COLORS,
+    DASHES,
+    MARKERS,
+    audit_picture,
+    digits,
+    intervals,
+    ledger_bars,
+    ledgers,
+    report,
+    use_style,
+)
 
 __all__ = [
     "COLORS",
@@ -27,6 +39,7 @@ __all__ = [
     "Explorable",
     "Lab",
     "LiveLedger",
+    "Still",
     "audit_picture",
     "choice",
     "computed",
@@ -36,6 +49,7 @@ __all__ = [
     "formula",
     "heading",
     "intervals",
+    "ledger_bars",
     "ledgers",
     "readout",
     "report",
