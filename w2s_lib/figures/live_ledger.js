@@ -113,7 +113,7 @@ function build(el, colors) {
     const handle = svg(picture, "g", { class: `handle ${name}`, role: "slider", tabindex: 0, "aria-label": name });
     svg(handle, "circle", { class: "target", r: 22 });
     svg(handle, "circle", { class: "ring", r: 20 });
-    svg(handle, "path", { class: "mark", d: shapes[name] });
+    svg(handle, "path", { class: "symbol", d: shapes[name] });
     return handle;
   });
 
@@ -130,7 +130,9 @@ function build(el, colors) {
   };
 
   const controls = html(root, "div", { class: "live-ledger-controls" });
-  const menu = html(html(controls, "label", {}, "Loss "), "select");
+  const label = html(controls, "label");
+  html(label, "span", {}, "Loss ");
+  const menu = html(label, "select");
   for (const [generator, { loss }] of Object.entries(CURVES)) html(menu, "option", { value: generator }, loss);
   const buttons = each(["Random pair", "Reset"], (text) => html(controls, "button", { type: "button" }, text));
   const spoken = html(root, "p", { class: "live-ledger-spoken", "aria-live": "polite" });
@@ -142,13 +144,13 @@ function build(el, colors) {
 
 /** Where things stand in a picture that is so many pixels wide. */
 function measure(width) {
-  const narrow = width < NARROW, top = 24, bottom = top + (narrow ? 230 : 270), row = narrow ? 30 : 34;
+  const narrow = width < NARROW, top = 24, bottom = top + (narrow ? 230 : 250), row = narrow ? 30 : 34;
   return {
     width, top, bottom, row, left: 24, right: width - 24,
-    account: bottom + 88, // top of the balance
+    account: bottom + 80, // top of the balance
     number: narrow ? 140 : 170, // right end of its numbers
     bars: [narrow ? 152 : 200, width - 4],
-    height: bottom + 88 + 3 * row + 26,
+    height: bottom + 80 + 3 * row + 26,
   };
 }
 
