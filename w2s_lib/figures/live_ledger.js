@@ -21,7 +21,7 @@ const ENTRIES = ["misfit", "residual", "gain"];
 const STEP = 0.01, LEAP = 0.1, GRID = 1000; // of the arrow keys, with shift; points lie on multiples of 1/GRID
 const GLIDE = 350; // ms of a jump to other points
 const REST = 800; // ms without a change until the verdict is read out
-const SAMPLES = 64; // of a stretch of the curve
+const SAMPLES = 48; // of a stretch of the curve
 const NARROW = 480; // px
 
 /** The three entries for one input, each by its own formula. */
@@ -59,15 +59,21 @@ function adder(create) {
   return (parent, tag, attributes = {}, text = "") => {
     const node = parent.appendChild(create(tag));
     set(node, attributes);
-    node.textContent = text;
+    if (text) node.append(text);
     return node;
   };
 }
 const html = adder((tag) => document.createElement(tag));
 const svg = adder((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
 
+/** Change what differs: an attribute or a text that is set anew costs a frame's work even if it is the same. */
 function set(node, attributes) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes))
+    if (node.getAttribute(name) !== `${value}`) node.setAttribute(name, value);
+}
+function write(node, text) {
+  const { data } = node.firstChild ?? node.appendChild(new Text());
+  if (data !== text) node.firstChild.data = text;
 }
 
 /** One node for each name, by name. */
@@ -80,7 +86,7 @@ function build(el, colors) {
   for (const [concept, color] of Object.entries(colors)) root.style.setProperty(`--${concept}`, color);
   const words = html(root, "p", { class: "live-ledger-words" });
   const headline = html(words, "strong"), sum = html(words, "span");
-  const picture = svg(root, "svg", { role: "group", "aria-label": "Teacher, student and truth on the curve of a loss" });
+  const picture = svg(root, "svg", { role: "group", "aria-label": "Teacher, student and truth on a curve" });
 
   const id = `live-ledger-${Math.random().toString(36).slice(2)}`;
   const hatch = svg(svg(picture, "defs"), "pattern", {
@@ -103,7 +109,8 @@ function build(el, colors) {
   const leaders = each(POINTS, (name) => svg(plot, "path", { class: `leader ${name}` }));
   const labels = each(POINTS, (name) => {
     const label = svg(plot, "text", { class: "label" });
-    return { name: svg(label, "tspan", {}, name), value: svg(label, "tspan", { class: "number" }) };
+    svg(label, "tspan", { x: 0 }, name);
+    return { label, value: svg(label, "tspan", { class: "number", x: 0, dy: 17 }) };
   });
   const ticks = each(["0", "1", "prediction f", "z"], (text) => svg(plot, "text", { class: "tick", "text-anchor": "middle" }, text));
   const names = each([...ENTRIES, "lost"], (name) => svg(plot, "text", { class: "name" }, name));
@@ -167,7 +174,8 @@ function draw(parts, place, bounds, at) {
   const area = (a, b) => `M${along(b, a)}L${xy(a, z(b))}Z`; // D(a, b)
 
   set(parts.curve, { d: `M${along(...bounds)}` });
-  for (const part of [parts.areas.misfit, parts.areas.covered]) set(part, { d: area(s, w) });
+  const misfit = area(s, w);
+  for (const part of [parts.areas.misfit, parts.areas.covered]) set(part, { d: misfit });
   set(parts.areas.residual, { d: `M${xy(s, z(s))}L${xy(g, z(s))}L${xy(g, z(w))}L${xy(s, z(w))}Z` });
   // D(g, w) and D(g, s) lie apart, on both sides of the truth, or one holds the other: then the rest is gain, or lost
   const [far, near] = Math.abs(w - g) > Math.abs(s - g) ? [w, s] : [s, w];
@@ -183,21 +191,24 @@ function draw(parts, place, bounds, at) {
       "aria-valuemin": bounds[0], "aria-valuemax": bounds[1], "aria-valuenow": at[name],
       "aria-valuetext": `${at[name].toFixed(2)}, ${dual}: ${z(at[name]).toFixed(2)}`,
     });
-  parts.ticks.z.textContent = `z = ${dual}`;
+  write(parts.ticks.z, `z = ${dual}`);
   nameAreas(parts.names, at, X, (f) => Y(z(f)));
   namePoints(parts, place, at, X, (f) => Y(z(f)));
   weigh(parts, place, entries, numbers);
 
   const [headline, sum] = verdict(at, entries, numbers);
-  if (parts.headline.textContent !== headline) parts.headline.textContent = headline;
-  parts.sum.textContent = sum;
-  parts.menu.value = at.generator;
+  write(parts.headline, headline);
+  write(parts.sum, sum);
+  if (parts.menu.value !== at.generator) parts.menu.value = at.generator;
 }
 
 /** The names of the areas, where there is room; `Y` of the curve at f. */
 function nameAreas(names, { teacher: w, student: s, truth: g }, X, Y) {
-  const show = (name, fits, x, y, more = {}) =>
-    set(names[name], { x, y, transform: "", "text-anchor": "middle", visibility: fits ? "visible" : "hidden", ...more });
+  const show = (name, fits, x, y, anchor = "middle", angle = 0) =>
+    set(names[name], {
+      transform: `translate(${x.toFixed(1)},${y.toFixed(1)}) rotate(${angle})`, "text-anchor": anchor,
+      visibility: fits ? "visible" : "hidden",
+    });
   const width = (a, b) => Math.abs(X(a) - X(b)), below = s > w; // the misfit lies below the curve, or above
   const strayed = (s - w) * (g - w) < 0, past = (s - g) * (w - g) < 0;
 
@@ -207,11 +218,11 @@ function nameAreas(names, { teacher: w, student: s, truth: g }, X, Y) {
   const edge = strayed ? w : s, tall = Math.abs(Y(s) - Y(w)), wide = width(edge, g);
   const x = (X(edge) + X(g)) / 2, y = (Y(s) + Y(w)) / 2;
   if (wide > 70) show("residual", tall > 22, x, y + 5);
-  else show("residual", wide > 36 && tall > 76, x, y, { transform: `rotate(-90 ${x} ${y})`, dy: 5 });
+  else show("residual", wide > 36 && tall > 76, x + 5, y, "middle", -90);
 
   const half = (w + end) / 2, side = below ? -1 : 1;
   const gained = !strayed && Math.abs(g - w) > Math.abs(s - g) * (past ? 0 : 1);
-  show("gain", gained && width(end, w) > 60, X(half) + 9 * side, Y(half) + (below ? -9 : 19), { "text-anchor": below ? "end" : "start" });
+  show("gain", gained && width(end, w) > 60, X(half) + 9 * side, Y(half) + (below ? -9 : 19), below ? "end" : "start");
   show("lost", (strayed || past) && width(s, g) > 36 && tall > 10, (X(s) + X(g)) / 2, Y(s) + (s > g ? -8 : 19));
 }
 
@@ -221,10 +232,10 @@ function namePoints({ labels, leaders }, { width, bottom }, at, X, Y) {
   spots.forEach((spot, i) => (spots[i] = Math.max(spot, i ? spots[i - 1] + 2 * half : half)));
   for (let i = 2, limit = width - half; i >= 0; i--, limit = spots[i + 1] - 2 * half) spots[i] = Math.min(spots[i], limit);
   order.forEach((name, i) => {
-    set(labels[name].name, { x: spots[i], y: bottom + 44 });
-    set(labels[name].value, { x: spots[i], y: bottom + 61 });
-    labels[name].value.textContent = at[name].toFixed(2);
-    set(leaders[name], { d: `M${X(at[name])},${Y(at[name])}V${bottom + 8}L${spots[i]},${bottom + 30}` });
+    set(labels[name].label, { transform: `translate(${spots[i].toFixed(1)},${bottom + 44})` });
+    write(labels[name].value, at[name].toFixed(2));
+    const [x, y, spot] = [X(at[name]), Y(at[name]), spots[i]].map((pixels) => pixels.toFixed(1));
+    set(leaders[name], { d: `M${x},${y}V${bottom + 8}L${spot},${bottom + 30}` });
   });
 }
 
@@ -240,14 +251,14 @@ function weigh({ balance, rule, rows, scale }, { account, row, number, bars: [fi
     set(rows[entry].bar, { x: Math.min(a, b), y: top + 5, width: Math.abs(b - a), height: row - 10 });
     set(rows[entry].name, { x: 2, y: line });
     set(rows[entry].number, { x: number, y: line });
-    rows[entry].number.textContent = numbers[entry];
+    write(rows[entry].number, numbers[entry]);
   });
   rows.gain.bar.classList.toggle("lost", gain < 0);
   const end = account + 3 * row;
   set(rule, { d: `M2,${end - row}H${number}M${zero},${account}V${end + 5}M${last - 0.5},${end}v5` });
   set(scale.zero, { x: zero, y: end + 19 });
   set(scale.unit, { x: last, y: end + 19 });
-  scale.unit.textContent = `${+unit.toPrecision(1)}`;
+  write(scale.unit, `${+unit.toPrecision(1)}`);
   set(balance, { "aria-label": `misfit ${numbers.misfit}, minus residual ${numbers.residual}, is gain ${numbers.gain}` });
 }
 
@@ -278,7 +289,7 @@ function render({ model, el }) {
       if (!place) return; // not laid out yet
       draw(parts, place, bounds(), state());
       clearTimeout(resting);
-      resting = setTimeout(() => (parts.spoken.textContent = `${parts.headline.textContent} ${parts.sum.textContent}`), REST);
+      resting = setTimeout(() => write(parts.spoken, `${parts.headline.textContent} ${parts.sum.textContent}`), REST);
     });
   }
   function lay(width) {
@@ -357,6 +368,8 @@ function render({ model, el }) {
     const handle = parts.handles[name];
     handle.addEventListener("pointerdown", grab);
     handle.addEventListener("pointermove", drag);
+    // for browsers that heed no touch-action inside an svg
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     for (const end of ["pointerup", "pointercancel"]) handle.addEventListener(end, release);
     handle.addEventListener("keydown", (event) => press(event, name));
     handle.addEventListener("focus", () => parts.root.classList.remove("is-fresh"));
