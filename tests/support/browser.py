@@ -24,6 +24,7 @@ MODES = {
     "file": {"viewport": WIDE},
     "no scripts": {"viewport": WIDE, "java_script_enabled": False},
 }
+REVEAL = "() => document.querySelectorAll('.prediction-skip').forEach(skip => skip.click())"  # what is veiled
 NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
 # the Makefile's command; a test that builds a clone has no Makefile environment of its own
 BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
