@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from browser import HTML, LIVE, MODES, NARROW, REVEAL, ROOT, WIDE, opened, pages, unexpected
-from chapter_source import course
 
 AXE = Path(find_spec("axe_playwright_python").origin).parent / "axe.min.js"
 LOOK = """() => {
@@ -57,6 +56,7 @@ CUT_OFF = """() => [...document.querySelectorAll('.bd-article .admonition')]
 THEME = ["sphinx", "pydata_sphinx_theme", "sphinx_book_theme", "jupyter_book", "myst_nb", "sphinx_copybutton"]
 THEME += ["sphinx_togglebutton", "sphinx_design", "sphinx_thebe", "sphinx_proof", "sphinx_exercise"]
 every_page = pytest.mark.parametrize("name", pages())
+ASKING = [name for name in pages() if ":class: self-check" in (ROOT / name).with_suffix(".md").read_text()]
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +165,10 @@ def test_axe_finds_nothing(name, view, tab):
         assert not found, f"{len(found)} violations\n" + "\n".join(found[:5])
 
 
-@pytest.mark.parametrize("name", [path.relative_to(ROOT).with_suffix(".html").as_posix() for path in course()])
+@pytest.mark.parametrize("name", ASKING)
 def test_self_check_by_keyboard(name, tab):
     with tab(name, "file") as (page, _, _):
-        answers = page.locator(".self-check details")
-        assert answers.count() >= 4
-        answer = answers.first
+        answer = page.locator(".self-check details").first
         explanation = answer.locator(".sd-summary-content")
         answer.locator("> summary").focus()
         assert not explanation.is_visible()
