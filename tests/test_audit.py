@@ -32,9 +32,6 @@ def test_numbers_are_those_of_the_library():
     assert found.student_entropy.value == pytest.approx(-(p * np.log(p)).sum(1).mean())
     assert found.unlabelled_misfit.value == pytest.approx(book.misfit.value)
     assert found.split.residual.value == pytest.approx(book.residual.value)
-    assert "it beats its teacher" in found.reading()[0]
-    swapped = audit(labels, student, teacher)
-    assert "does worse" in swapped.reading()[0]
     probabilities = audit(labels, KL.mean(teacher), KL.mean(student), probabilities=True)
     assert probabilities.book.gain.value == pytest.approx(book.gain.value)
 
@@ -56,8 +53,7 @@ def test_missing_labels_count_for_the_misfit_alone():
     assert found.unlabelled_misfit.value == pytest.approx(ledger(labels, teacher, student).misfit.value)
     none = audit(np.full(600, np.nan), teacher, student)
     assert str(audit(np.full(600, -1), teacher, student)) == str(none)
-    assert none.book is None and "only labels show the residual" in " ".join(none.reading())
-    assert "misfit" in str(none) and "gain" not in none.as_dict()
+    assert none.book is None and "misfit" in str(none) and "gain" not in none.numbers()
 
 
 def test_few_labels_give_wide_answers_that_cover():
@@ -72,7 +68,6 @@ def test_few_labels_give_wide_answers_that_cover():
         hits += low < gain < high
         widths.append(high - low)
     assert hits >= 180 and np.median(widths) > 0.5
-    assert "cannot tell" in audit(labels[:20], teacher[:20], student[:20]).reading()[0]
 
 
 def test_equal_models_have_an_empty_ledger():

@@ -1,15 +1,15 @@
-r"""Audit your own teacher and student: the ledger and what it says, from test labels and two sets of predictions.
+r"""Audit your own teacher and student: the ledger and more, from test labels and two sets of predictions.
 
 A label may be missing (-1 or NaN): such an input counts for what needs no label, the misfit, the entropies and the
-agreement, and for nothing else. `python -m w2s_lib audit FILE` does the same for a file (`w2s_lib.cli`).
+agreement, and for nothing else. `w2s_lib.cli.audit_report` says in words what the numbers say; `python -m w2s_lib audit
+FILE` does both for a file.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,47 +19,11 @@ from ._checks import one_hot, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
-from .intervals import Estimate, crossed_mean, sign
+from .intervals import Estimate, crossed_mean
 
 Numbers = NDArray[np.float64]
 ROLES = ("teacher", "student")
 TWO_CLASSES = "two classes take two columns a model: 0 and the log-odds as logits, 1 - p and p as probabilities"
-# what an estimate says when its interval contains zero, lies above it, lies below it
-READINGS = {
-    "gain": (
-        "These labels cannot tell which of the two has the lower risk",
-        "The student has the lower risk: it beats its teacher",
-        "The student has the higher risk: it does worse than its teacher",
-    ),
-    "accuracy": (
-        "They cannot tell which is more accurate",
-        "The student is more accurate",
-        "The student is less accurate",
-    ),
-    "residual": (
-        "As far as these labels show, all of the misfit is gain",
-        "Part of the misfit is lost",
-        "The student gained more than its misfit: further away from the teacher it would gain more still",
-    ),
-    "calibration": (
-        "",
-        "Calibration costs the student: its confidence errs, and the teacher stands on the better side of it; "
-        "a temperature may help",
-        "The student's calibration error is on the side away from the teacher, and the teacher errs more",
-    ),
-    "thrown_away": (
-        "",
-        "Where the student's answers are equal the teacher's differences still point to the truth: the teacher knows "
-        "something that the student dropped",
-        "Where the student's answers are equal the teacher's differences point away from the truth: what the student "
-        "left out was noise",
-    ),
-}
-UNLABELLED = (
-    "There are too few labels for a ledger.",
-    "The misfit alone says how far the student went from the teacher. It cannot say whether to a better place: "
-    "gain = misfit - residual, and only labels show the residual.",
-)
 
 
 class RowError(ValueError):
@@ -118,56 +82,20 @@ class Audit:
     teacher_calibration: float | None = None  # expected calibration error, 15 bins of equal size
     student_calibration: float | None = None
 
-    def reading(self) -> list[str]:
-        """Plain sentences, one result each."""
-        if self.book is None or self.accuracy_gain is None:
-            return list(UNLABELLED)
-        gain, accuracy, residual = self.book.gain, self.accuracy_gain, self.book.residual
-        words = [_verdict(name, x) for name, x in (("gain", gain), ("accuracy", accuracy), ("residual", residual))]
-        if all(sign(x) for x in (gain, accuracy)) and sign(gain) != sign(accuracy):
-            words.insert(2, "Risk and accuracy disagree: look at the calibration errors.")
-        parts = {name: getattr(self.split, name) for name in ("calibration", "thrown_away")} if self.split else {}
-        words += [_verdict(name, part) for name, part in parts.items() if sign(part)]
-        if self.blend is not None:
-            weight, (low, high) = self.blend.weight, self.blend.weight.interval()
-            sides = {1: "some of the teacher would help", -1: "further away from the teacher would help"}
-            best = f"The best blend gives the teacher a weight of {weight.value:.2f} [{low:.2f}, {high:.2f}]"
-            words.append(f"{best}: {sides.get(sign(weight), 'it may be zero')}.")
-        return words
-
-    def rows(self) -> list[tuple[str, Estimate | float]]:
-        """[(name, estimate or number), ...] of all results."""
-        counts_and_parts = ("inputs", "labelled", "classes", "book", "split", "blend")
-        results = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in counts_and_parts]
+    def numbers(self) -> dict[str, Estimate | float]:
+        """All results by name: estimates, and calibration errors."""
+        results = {name: x for name, x in vars(self).items() if isinstance(x, Estimate | float)}
         if self.book:
-            entries = ("teacher_risk", "student_risk", "gain", "misfit", "residual")
-            results += [(name, getattr(self.book, name)) for name in entries]
+            results |= {name: x for name, x in vars(self.book).items() if isinstance(x, Estimate)}
         if self.split:
-            results += [(f"residual_{name}", getattr(self.split, name)) for name in ("calibration", "thrown_away")]
-        if self.blend:
-            results.append(("best_teacher_weight", self.blend.weight))
-        return [(name, value) for name, value in results if value is not None]
+            results |= {f"residual_{name}": getattr(self.split, name) for name in ("calibration", "thrown_away")}
+        return results | ({"best_teacher_weight": self.blend.weight} if self.blend else {})
 
     def __str__(self) -> str:
         counts = f"{self.inputs:,} inputs, {self.labelled:,} with a label, {self.classes} classes"
-        rows = ((name, x if isinstance(x, Estimate) else f"{x:.4f}") for name, x in self.rows())
-        lines = [f"{name.replace('_', ' '):>27}  {text}" for name, text in rows]
-        return "\n".join([f"{counts}; 95% intervals over inputs", "", *lines, "", *self.reading()])
-
-    def as_dict(self) -> dict[str, object]:
-        """The same for JSON: value and interval of each estimate, None for a bound that one row cannot give."""
-        counts = {"inputs": self.inputs, "labelled": self.labelled, "classes": self.classes}
-        results: dict[str, object] = {**counts, "reading": self.reading(), **dict(self.rows())}
-        for name, x in self.rows():
-            if isinstance(x, Estimate):
-                bounds = [bound if math.isfinite(bound) else None for bound in x.interval()]
-                results[name] = {"value": x.value, "interval": bounds}
-        return results
-
-
-def _verdict(name: str, estimate: Estimate) -> str:
-    low, high = estimate.interval()
-    return f"{READINGS[name][sign(estimate)]} ({estimate.value:.4f}, 95% interval {low:.4f} to {high:.4f})."
+        numbers = {name: x if isinstance(x, Estimate) else f"{x:.4f}" for name, x in self.numbers().items()}
+        lines = [f"{name.replace('_', ' '):>27}  {text}" for name, text in numbers.items()]
+        return "\n".join([f"{counts}; 95% intervals over inputs", "", *lines])
 
 
 def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabilities: bool = False) -> Audit:
@@ -183,11 +111,9 @@ def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabili
     >>> import numpy as np
     >>> logits = np.random.default_rng(0).normal(size=(1000, 3))
     >>> truth = (logits + np.random.default_rng(1).gumbel(size=(1000, 3))).argmax(1)
-    >>> report = audit(truth, logits / 4, logits)
-    >>> print(report.book.gain)
+    >>> found = audit(truth, logits / 4, logits)
+    >>> print(found.book.gain)
     0.1319 [0.1047, 0.1590]
-    >>> report.reading()[0]
-    'The student has the lower risk: it beats its teacher (0.1319, 95% interval 0.1047 to 0.1590).'
     """
     y, w, s = _numbers(truth, "truth"), _numbers(teacher, "teacher"), _numbers(student, "student")
     check(y, w, s)

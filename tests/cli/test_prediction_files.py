@@ -15,6 +15,7 @@ from test_audit import pair, with_value
 from w2s_lib import KL, ledger
 from w2s_lib.audit import audit
 from w2s_lib.cli.audit_command import main
+from w2s_lib.cli.audit_report import report
 from w2s_lib.cli.prediction_files import read_predictions
 
 
@@ -32,7 +33,7 @@ def write_csv(path, labels, teacher, student, order=None):
 def test_files_give_what_arrays_give(tmp_path, capsys):
     labels, teacher, student = pair(200)
     some = np.where(np.arange(200) < 150, labels, np.nan)
-    expected = str(audit(some, teacher, student))
+    expected = report(audit(some, teacher, student))
     csv = write_csv(tmp_path / "pair.csv", some, teacher, student)
     mixed = write_csv(tmp_path / "mixed.csv", some, teacher, student, order=[3, 0, 6, 1, 5, 2, 4])
     np.savez(tmp_path / "pair.npz", labels=some, teacher=teacher, student=student)
@@ -327,8 +328,8 @@ def test_probabilities_taken_as_logits_are_noticed(tmp_path, capsys):
     labels, teacher, student = pair(50)
     p, q = KL.mean(teacher), KL.mean(student)
     with pytest.warns(UserWarning, match="pass probabilities=True / --probabilities"):
-        report = audit(labels, p, q)
-    assert report.book.gain == ledger(labels, p, q).gain
+        found = audit(labels, p, q)
+    assert found.book.gain == ledger(labels, p, q).gain
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         audit(labels, teacher, student)
@@ -337,7 +338,7 @@ def test_probabilities_taken_as_logits_are_noticed(tmp_path, capsys):
     path = write_csv(tmp_path / "p.csv", labels, p, q)
     assert main([str(path)]) == 0
     out, err = capsys.readouterr()
-    assert out.strip() == str(report)
+    assert out.strip() == report(found)
     assert err.count("\n") == 1 and f"warning: {path}: teacher and student look like prob" in err
     assert "pass probabilities=True / --probabilities" in err
     main([str(path), "--probabilities"])
