@@ -8,7 +8,7 @@ import array_api_compat
 import numpy as np
 import torch
 
-SUM_TOLERANCE = 1e-4  # how far from one probabilities may sum
+SUM_TOLERANCE = 1e-4  # how far from one probabilities may sum; within it they are rescaled
 Array = Any  # a NumPy array or a torch tensor; where a function says so, a list too
 
 
@@ -69,6 +69,14 @@ def as_targets(labels, logits, name):
     shape, wanted = np.shape(labels), tuple(logits.shape[-2:])
     classes = len(shape) == 1 or (shape[-1:] == wanted[:1] and shape[-2:] != wanted)
     return one_hot(labels, wanted[1], name, logits) if classes else labels
+
+
+def broadcast(labels, shape, name):
+    """`labels` broadcast to `shape`, or ValueError."""
+    try:
+        return np.broadcast_to(labels, shape)
+    except ValueError:
+        raise ValueError(f"{name}: need shape {shape}, or one that broadcasts to it; got {np.shape(labels)}") from None
 
 
 def check_labels(q, axis=-1, name="q"):

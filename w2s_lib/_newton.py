@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ._checks import require
+from ._checks import Array, require
 
 
-def argmin_convex(derivatives: Callable, low: float, high: float, start: np.ndarray, name: str) -> np.ndarray:
+def argmin_convex(derivatives: Callable, low: Array, high: Array, start: np.ndarray, name: str) -> np.ndarray:
     """The minimisers over [low, high] of convex functions, (functions,); an end of it where a function is monotone.
 
     derivatives : of t (functions,), gives first and second derivative of each function there
+    low, high   : one number for all functions, or one each
     A step that leaves the bracket, or is longer than half of the last one, is replaced by half of the bracket. So steps
     or brackets shrink to rounding, always. Raises ValueError under `name` for derivatives that are not finite.
     """

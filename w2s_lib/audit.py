@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import one_hot, require, to_numpy
+from ._checks import SUM_TOLERANCE, one_hot, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
@@ -171,7 +171,7 @@ def _logits(p: Numbers, name: str) -> Numbers:
 
 def _unnormalised(p: Numbers) -> NDArray[np.bool_]:
     """Whether a row sums to something else than one."""
-    return abs(p.sum(1) - 1) > KL.tolerance
+    return abs(p.sum(1) - 1) > SUM_TOLERANCE
 
 
 def _answers(logits: Numbers) -> tuple[Numbers, Numbers, NDArray[np.int_]]:

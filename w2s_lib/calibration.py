@@ -14,7 +14,7 @@ from array_api_compat import array_namespace, device
 
 from ._checks import Array, as_targets, require, to_numpy
 from ._newton import argmin_convex
-from .bregman import KL, log_softmax
+from .bregman import KL, MASKED, log_softmax
 
 
 def entropy(log_p: Array, axis: int = -1) -> Array:
@@ -59,8 +59,7 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     """
     z = to_numpy(KL.prediction(logits, "logits"))
     require(z.ndim >= 2, "logits", f"need shape (..., inputs, classes), got {z.shape}")
-    y = KL.truth(to_numpy(as_targets(truth, z, "truth")), "truth")
-    require(y.shape == z.shape[-2:], "truth", f"shape {y.shape} must be {z.shape[-2:]}, or that without the classes")
+    y = to_numpy(KL._truth_beside(z, truth, "truth"))
     KL._check_masks(y, z, "logits", truth=True)
     log_p = log_softmax(z)
     p = np.exp(log_p)
@@ -92,7 +91,7 @@ def fit_temperature(logits: Array, targets: Array) -> Any:
     KL._check_masks(q, z, "logits", truth=True)
     z, q = xp.astype(z, xp.float64, copy=False), xp.astype(q, xp.float64, copy=False)
     z = z - xp.max(z, axis=-1, keepdims=True)
-    differ = xp.any((z < 0) & (z > -1e8), axis=(-2, -1))
+    differ = xp.any((z < 0) & (z > MASKED), axis=(-2, -1))
     require(xp.all(differ), "logits", "are the same for all classes: every temperature fits them equally")
 
     def derivatives(beta):

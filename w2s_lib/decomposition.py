@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from ._checks import Array, as_targets, require, to_numpy
 from .bregman import KL, Generator
@@ -83,9 +83,7 @@ def decompose(
     require(correction in CORRECTIONS, "correction", f"must be one of {', '.join(CORRECTIONS)}")
     few = f"{len(f)} models are too few for correction='{correction}'"
     require(CORRECTIONS[correction] <= len(f), "predictions", few)
-    y = as_targets(truth, f, "truth") if generator.classes else truth
-    y = generator.truth(y, "truth", interior=slot == 1 or labels is not None)
-    require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
+    y = generator._truth_beside(f, truth, "truth", interior=slot == 1 or labels is not None)
     xp, K = array_namespace(f), len(f)
 
     if slot == 2:  # x: the coordinates that are averaged
@@ -94,7 +92,7 @@ def decompose(
         variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
     else:
         x, centre, g = generator.mean(f), generator.primal_mean(f), generator.from_mean(y)
-        variance, slope = generator._divergence(xp, f, centre), generator._dual_step(xp, centre, g)
+        variance, slope = generator._divergence(xp, f, centre), -generator._dual_step(xp, g, centre)
 
     def risk(prediction):
         return generator._loss(xp, y, prediction) if slot == 2 else generator._divergence(xp, prediction, g)
@@ -108,9 +106,8 @@ def decompose(
     elif correction == "delta":
         excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
     else:
-        all_but_one = (1 - xp.eye(K, dtype=x.dtype, device=device(x))) / (K - 1)
-        others = xp.tensordot(all_but_one, x, axes=1)  # means without each model in turn
-        others = generator.from_dual(others) if slot == 2 else generator.from_mean(others)
+        mean = generator.dual_mean if slot == 2 else generator.primal_mean
+        others = xp.stack([mean(xp.concat([f[:k], f[k + 1 :]])) for k in range(K)])  # without each model in turn
         excess = influence + (K - 1) * (risk(others) - bias)
     total, noise, cross = risk(f), 0 * influence, 0 * influence
     if labels is not None:

@@ -17,11 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import Array, as_arrays, as_targets, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, broadcast, common_namespace, require, to_numpy
 from ._newton import argmin_convex
 from .bregman import KL, Generator
 from .intervals import Estimate, crossed_mean, crossed_ratio
@@ -100,14 +101,13 @@ def ledger(
 
     terms = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
     risk_w, risk_s, misfit, residual = terms
-    gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
-    gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
-    scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
-    entries = crossed_mean(gain, clusters), crossed_mean(misfit, clusters), crossed_mean(residual, clusters)
-    risks = crossed_mean(risk_w, clusters), crossed_mean(risk_s, clusters)
-    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
-    by_pair, imbalance = (pair_gain, pair_misfit, pair_residual), float(np.max(gap / scale))
-    return Ledger(*entries, *risks, *by_pair, imbalance, direction, generator.name)
+    entries, clusters = (risk_w - risk_s, misfit, residual), _clusters(clusters, w, s, lead)
+    estimates = (crossed_mean(x, clusters) for x in (*entries, risk_w, risk_s))
+    pairs = [x.mean(1).reshape(lead) for x in entries]
+    scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny).reshape(lead)
+    imbalance = float(np.max(abs(pairs[0] - pairs[1] + pairs[2]) / scale))
+    results: Any = (*estimates, *pairs, imbalance, direction, generator.name)
+    return Ledger(*results)
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
@@ -117,10 +117,8 @@ def _checked(truth, teacher, student, generator, direction="forward"):
     require(w.ndim >= 2, "teacher", f"need shape (..., inputs, outputs), got {tuple(w.shape)}")
     unlike = f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {shape}; use the same test inputs"
     require(tuple(s.shape[-2:]) == shape, "student", unlike)
-    y = as_targets(truth, w, "truth") if generator.classes else truth
-    y = generator.truth(y, "truth", interior=direction == "reverse")
+    y = generator._truth_beside(w, truth, "truth", interior=direction == "reverse")
     common_namespace(truth=y, teacher=w, student=s)
-    require(tuple(y.shape) == shape, "truth", f"shape {tuple(y.shape)} must be {shape}")
     try:
         lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
     except ValueError as error:
@@ -136,7 +134,7 @@ def _checked(truth, teacher, student, generator, direction="forward"):
 def _clusters(clusters, w, s, lead):
     """The labels given, one a pair; else pairs that share an array broadcast along an axis get one label."""
     if clusters is not None:
-        return np.broadcast_to(clusters, lead)
+        return broadcast(clusters, lead, "clusters")
     pad = [(1,) * (len(lead) - x.ndim + 2) + tuple(x.shape[:-2]) for x in (w, s)]
     independent = [n if n == a == b else 1 for n, a, b in zip(lead, *pad)]  # axes along which both sides vary
     return np.broadcast_to(np.arange(math.prod(independent)).reshape(independent), lead)
@@ -208,7 +206,7 @@ def split_residual(
     columns = by_input(differences, lead, y, w, s)
     outputs = list(zip(columns[: y.shape[-1]], columns[y.shape[-1] :]))  # (z_w - z_s, Y - f_s), (pairs, inputs) each
     groups = _bins(s, bins, generator) if groups is None else groups
-    groups = np.broadcast_to(groups, (*lead, n)).reshape(-1, n)
+    groups = broadcast(groups, (*lead, n), "groups").reshape(-1, n)
     residual = sum(u * v for u, v in outputs)
     covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
@@ -272,7 +270,8 @@ def best_blend(
 
     The risk is convex in t, with slope -residual at t = 0. For the squared loss t* = residual/(2 misfit) and gain =
     misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* < 0: move further away from the teacher.
-    Arguments as in `ledger`. The weight is sought in [-10, 10]; its standard error is that of an M-estimator.
+    Arguments as in `ledger`. The weight is sought in [-10, 10], or in what of it has a blend (for Itakura-Saito z_t
+    must stay negative); its standard error is that of an M-estimator.
     Raises ValueError as `ledger`; if a student equals its teacher; if no blend in the range is best.
     """
     y, w, s, lead = _checked(truth, teacher, student, generator)
@@ -291,8 +290,19 @@ def best_blend(
 
     (apart,) = by_input(lambda w, s: (xp.max(xp.abs(generator._dual_step(xp, w, s)), axis=-1),), lead, w, s)
     require(np.all(apart.max(1) > 0), "student", "equals the teacher: every blend is the same")
-    t = argmin_convex(lambda t: [x.mean(1) for x in derivatives(t)], -10.0, 10.0, np.zeros(pairs), "teacher")
-    require(np.all(abs(t) < 10), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
+    low, high = (np.full(pairs, end) for end in (-10.0, 10.0))
+    if np.isfinite(generator.dual_end):
+
+        def ends(w, s):
+            """The weights at which a dual coordinate leaves the domain, below zero and above."""
+            step = generator._dual_step(xp, w, s)
+            end = (generator.dual_end - generator.dual(s)) / xp.where(step == 0, xp.nan, step)
+            return xp.max(xp.where(end < 0, end, -xp.inf), axis=-1), xp.min(xp.where(end > 0, end, xp.inf), axis=-1)
+
+        below, above = by_input(ends, lead, w, s)
+        low, high = np.maximum(low, below.max(1) * (1 - 1e-9)), np.minimum(high, above.min(1) * (1 - 1e-9))
+    t = argmin_convex(lambda t: [x.mean(1) for x in derivatives(t)], low, high, np.zeros(pairs), "teacher")
+    require(np.all((low < t) & (t < high)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
     slope, curvature = derivatives(t)
     influence = t[:, None] - slope / curvature.mean(1)[:, None]
     return Blend(crossed_mean(influence, _clusters(clusters, w, s, lead), value=t.mean()), t.reshape(lead))

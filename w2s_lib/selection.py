@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._checks import Array, as_arrays, as_targets, require, to_numpy
+from ._checks import Array, as_arrays, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import fit_temperature
 
@@ -72,8 +72,7 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
     """
     z = to_numpy(KL.prediction(z_path, "z_path"))
     require(z.ndim == 3 and len(z) > 1, "z_path", f"need shape (points >= 2, inputs, classes), got {z.shape}")
-    q = KL.truth(to_numpy(as_targets(weak_labels, z, "weak_labels")), "weak_labels")
-    require(q.shape == z.shape[1:], "weak_labels", f"shape {q.shape} must be {z.shape[1:]}, that of one point's logits")
+    q = to_numpy(KL._truth_beside(z, weak_labels, "weak_labels"))
     temperatures = fit_temperature(z, q)
     log_p = log_softmax(z / temperatures[:, None, None])
     losses = -(q * log_p).sum(-1)
@@ -84,9 +83,7 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
         require(labelled is None, "labelled", "names inputs whose true classes are not given; pass truth too")
         return advice
     rows = _places(labelled, len(q))
-    y = KL.truth(to_numpy(as_targets(truth, z[:, rows], "truth")), "truth")
-    shape = len(rows), z.shape[2]
-    require(y.shape == shape, "truth", f"shape {y.shape} must be {shape}, or that without the classes")
+    y = to_numpy(KL._truth_beside(z[:, rows], truth, "truth"))
     KL._check_masks(y, z[:, rows], "z_path", truth=True)
     true_loss = -(y * log_p[:, rows]).sum(-1).mean(1)
     index = int(np.flatnonzero(true_loss <= true_loss.min())[-1])

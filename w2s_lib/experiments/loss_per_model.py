@@ -14,8 +14,9 @@ from ..losses import Loss
 class PerModel(Loss):
     """A loss for each block of a stack's models: the first counts[0] have losses[0], the next counts[1] losses[1], ...
 
-    So a grid over losses is one batch too. It counts models: train the stack as one chunk, with
-    `Compute(chunk=sum(counts))`, on all inputs or on batches in an order that all models share.
+    So a grid over losses is one batch too. It counts models: train the stack as one chunk, on all inputs or on batches
+    in an order that all models share. A chunk is all of the stack if `Compute` has no smaller `chunk`, one thread, and
+    `memory` for all.
     Raises ValueError for another number of models.
     """
 
@@ -34,10 +35,8 @@ class PerModel(Loss):
     def _blocks(self, models):
         """(loss, its models, its part of the labels), ..."""
         total, m, k, blocks = sum(self.counts), 0, 0, []
-        remedy = (
-            f"counts make {total}; train them as one chunk, with Compute(chunk={total}), one thread and memory for all"
-        )
-        require(models == total, "counts", f"the stack (or its chunk) has {models} models, {remedy}")
+        remedy = f"train them as one chunk, with Compute(chunk={total}, threads=1, memory=the bytes that all need)"
+        require(models == total, "counts", f"make {total}, the stack (or its chunk) has {models} models; {remedy}")
         for loss, count in zip(self.losses, self.counts):
             blocks.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
             m, k = m + count, k + loss.parts
