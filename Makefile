@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 BUILD := $(BIN)/jupyter-book build . -n -W --keep-going
 
-.PHONY: help book test nightly serve lab reproduce shots bench evidence lint clean
+.PHONY: help book test nightly serve lab reproduce shots times bench evidence lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,9 @@ reproduce: book  ## re-run the executed notebooks and compare every output with 
 
 shots: book  ## pictures of every page in _build/shots (wide, narrow, dark), and of the README
 	$(BIN)/python tests/book/screenshots.py
+
+times: .venv/ready  ## measure the pages, and write their reading times (PAGE=...: one page, and what it still owes)
+	$(BIN)/python tests/support/measure_pages.py --write $(PAGE)
 
 bench: .venv/ready  ## time the training core beside other ways (15 minutes); writes book/_data/bench.json
 	$(BIN)/python tests/benchmarks/bench.py

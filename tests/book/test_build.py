@@ -45,7 +45,7 @@ chart = figures.computed(y="x").mark_point().encode(y="y:Q").add_params(x)
 figures.Explorable(chart, "A point that goes up and down as you move the slider.")
 ```
 
-Glued: {glue:text}`half`.
+Glued: {glue:text}`half`. Computed: {eval}`number.half`.
 """
 )
 FAILING = (
@@ -56,6 +56,8 @@ FAILING = (
 ```{code-cell} ipython3
 assert False
 ```
+
+Reported nowhere: {eval}`number.nowhere`.
 """
 )
 
@@ -125,9 +127,10 @@ def cpu_seconds_of_children():
 
 
 def test_four_builds(clone):
-    with pytest.raises(AssertionError, match="the strict build failed"):
+    with pytest.raises(AssertionError, match="no cell of this page reports 'number\\.nowhere'"):
         build(clone)
     assert "the library as it was" in page(clone)
+    assert re.search(r'Computed: <span class="computed"[^>]*>0\.50</span>\.', page(clone))
     first = executions(clone)
     assert len(first) == 1, "a failing chapter has no outputs to keep"
 
@@ -145,6 +148,7 @@ def test_four_builds(clone):
 
     # the failing chapter mended, the library changed
     replace_in(clone / "book" / "failing.md", "assert False", "print('mended')")
+    replace_in(clone / "book" / "failing.md", "{eval}`number.nowhere`", "nothing")
     replace_in(clone / "w2s_lib" / "probe.py", "as it was", "as it is now")
     build(clone)
     assert "the library as it is now" in page(clone) and "mended" in page(clone, "failing")

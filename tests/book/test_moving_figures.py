@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import LIVE, ROOT, pages
+from browser import LIVE, REVEAL, ROOT, pages
 
 MOVING = [
     name
@@ -76,8 +76,9 @@ STEP = """([figure, control, state]) => {
 
 
 def go_live(page):
-    """Wait until all explorables move; their number."""
+    """Wait until all explorables move, and show those that wait for a prediction; their number."""
     page.wait_for_function(LIVE)
+    page.evaluate(REVEAL)
     page.evaluate(HELPERS)
     return page.locator(".explorable").count()
 

@@ -1,6 +1,7 @@
 """The palette measured, what is glued and what is drawn."""
 
 import itertools
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,12 +60,49 @@ def test_all_colors_differ_and_every_concept_has_all_three():
     assert set(COLORS) == set(MARKERS) == set(DASHES) == set(itertools.chain(*TRIPLES))
 
 
-def test_report_prints_what_it_glues(capsys, monkeypatch):
-    glued = {}
-    monkeypatch.setattr("myst_nb.glue", lambda name, text, display: glued.update({name: text}))
+@pytest.fixture
+def glued(monkeypatch):
+    texts = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, text, display: texts.update({name: text}))
+    return texts
+
+
+def test_report_prints_what_it_glues(capsys, glued):
     figures.report(n=12345, gap=-0.1234, text="7%")
-    assert glued == {"n": "12,345", "gap": "−0.123", "text": "7%"}
-    assert capsys.readouterr().out.splitlines() == [f"{name} = {text}" for name, text in glued.items()]
+    old, new = {"n": "12,345", "gap": "−0.123", "text": "7%"}, {"n": "12,345", "gap": "−0.12", "text": "7%"}
+    assert glued == old | {f"number.{key}": text for key, text in new.items()}
+    assert capsys.readouterr().out.splitlines() == [f"{key} = {text}" for key, text in old.items()]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.50"), (-9.96, "−10"), (1234.5, "1,200"), (0.000987, "0.00099"), (0.0, "0.0"), (np.float64(2), "2.0")],
+)
+def test_a_float_has_two_significant_digits(value, text, glued):
+    figures.report(x=value)
+    assert glued["number.x"] == text
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "text", "interval"),
+    [
+        (0.0123, 0.0031, "0.012", "[0.006, 0.019]"),
+        (-0.91532, 0.0012, "−0.92", "[−0.9177, −0.9129]"),
+        (1234.5, 100.0, "1,200", "[1,030, 1,440]"),
+        (0.5, 0.0, "0.50", "[0.5, 0.5]"),
+    ],
+)
+def test_an_estimate_gives_its_value_and_its_interval(value, se, text, interval, glued):
+    figures.report(x=Estimate(value, se, 50.0, 10, 10, 100))
+    assert glued == {"number.x": text, "number.x_interval": interval}
+
+
+def test_a_notebook_has_the_numbers_too(monkeypatch, glued):
+    shell = SimpleNamespace(user_ns={"number": "a variable of the page"})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    figures.report(a=1)
+    figures.report(b=0.25)
+    assert vars(shell.user_ns["number"]) == {"a": "1", "b": "0.25"}
 
 
 def test_intervals_draw_the_interval():
@@ -72,6 +110,28 @@ def test_intervals_draw_the_interval():
     estimate = Estimate(0.5, 0.1, 20.0, 21, 21, 100)
     figures.intervals(ax, [("bias", "bias", estimate)])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), estimate.interval())
+    plt.close(fig)
+
+
+def book(misfit, residual):
+    """Ledger of these entries."""
+    entries = {"gain": misfit - residual, "misfit": misfit, "residual": residual}
+    return SimpleNamespace(**{name: Estimate(value, 0.1, 20.0, 21, 21, 100) for name, value in entries.items()})
+
+
+@pytest.mark.parametrize(("misfit", "residual"), [(0.5, 0.2), (0.5, -0.2), (0.5, 0.7), (0.5, 0.0)])
+def test_bars_of_a_ledger_lead_from_misfit_to_gain(misfit, residual):
+    gain = misfit - residual
+    fig, ax = plt.subplots()
+    figures.ledger_bars(ax, {"one": book(misfit, residual), "": book(1.0, 0.5)})
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["misfit", "residual", "gain"] * 2
+    ends = [sorted((bar.get_x(), bar.get_x() + bar.get_width())) for bar in ax.patches[:3]]
+    np.testing.assert_allclose(ends, [sorted(pair) for pair in ((0, misfit), (misfit, gain), (0, gain))])
+    assert len({bar.get_hatch() for bar in ax.patches}) == 3
+    written = [text.get_text() for text in ax.texts]
+    assert written[0] == "one" and len(written) == 7 and written[4:] == ["1.0", "0.50", "0.50"]
+    low, high = ax.get_xlim()
+    assert low <= min(0, gain) and max(misfit, gain, 1) < high
     plt.close(fig)
 
 

@@ -24,15 +24,7 @@ MODES = {
     "file": {"viewport": WIDE},
     "no scripts": {"viewport": WIDE, "java_script_enabled": False},
 }
-LIVE = "() => [...document.querySelectorAll('.explorable')].every(f => f.matches('.is-live'))"
-KNOWN = re.compile(r"THEBE_JS_URL.*has already been declared")  # the theme declares it twice on pages with code
-# how a page is opened, each in a way of its own: over http on a phone, from its file, in the dark, without scripts
-MODES = {
-    "http": {"viewport": NARROW},
-    "file": {"viewport": WIDE},
-    "dark": {"viewport": NARROW, "dark": True},
-    "no scripts": {"viewport": WIDE, "java_script_enabled": False},
-}
+REVEAL = "() => document.querySelectorAll('.prediction-skip').forEach(skip => skip.click())"  # what is veiled
 NO_BROWSER = "no Chromium found: install it (Debian: apt-get install chromium) or set W2S_CHROMIUM"
 # the Makefile's command; a test that builds a clone has no Makefile environment of its own
 BUILD = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]

@@ -1,4 +1,4 @@
-"""The figures of the book: one style, explorables, labs."""
+"""The figures of the book: one style, explorables, labs, stills."""
 
 from .explorable import (
     FORMULAS,
@@ -15,7 +15,19 @@ from .explorable import (
     slider,
     table,
 )
-from .style import COLORS, DASHES, MARKERS, audit_picture, digits, intervals, ledgers, report, use_style
+from .still import Still
+from .style import (
+    COLORS,
+    DASHES,
+    MARKERS,
+    audit_picture,
+    digits,
+    intervals,
+    ledger_bars,
+    ledgers,
+    report,
+    use_style,
+)
 
 __all__ = [
     "COLORS",
@@ -25,6 +37,7 @@ __all__ = [
     "MARKERS",
     "Explorable",
     "Lab",
+    "Still",
     "audit_picture",
     "choice",
     "computed",
@@ -34,6 +47,7 @@ __all__ = [
     "formula",
     "heading",
     "intervals",
+    "ledger_bars",
     "ledgers",
     "readout",
     "report",

@@ -8,6 +8,8 @@ a dash pattern say the same again, for grey print. `tests/figures/test_style.py`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -16,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .._checks import require
+from ..intervals import Estimate
 
 if TYPE_CHECKING:
     from ..audit import Audit
     from ..gain import Ledger
-    from ..intervals import Estimate
 
 COLORS = {
     "teacher": "#D55E00",
@@ -44,6 +46,8 @@ DASHES: dict[str, list[int]] = {
     "residual": [2, 2],
 }
 DASHES |= {"bias": [], "variance": [6, 3], "noise": [2, 2]}
+HATCHES = {"misfit": "", "residual": "////", "gain": r"\\\\"}  # of bars, in grey print
+MINUS = "\N{MINUS SIGN}"
 
 
 def use_style() -> None:
@@ -91,6 +95,39 @@ def ledgers(ax: Axes, ledger: Ledger) -> None:
     ax.locator_params(axis="y", integer=True)
 
 
+def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
+    """The picture of gain = misfit - residual: three bars for each ledger of `books`, under its label.
+
+    Misfit from zero, residual from the misfit back to the gain, gain from zero, each with its number. A negative
+    residual points to the right, a negative gain lies left of zero. An empty label takes no room. The caller names the
+    unit of the axis.
+    """
+    ticks, row = {}, 0
+    for label, ledger in books.items():
+        if label:
+            card = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1}
+            left = ax.get_yaxis_transform()
+            ax.text(0, row, label, transform=left, va="center", fontweight="bold", bbox=card, zorder=3)
+            row += 1
+        gain, misfit = ledger.gain.value, ledger.misfit.value
+        spans = {"misfit": (0, misfit), "residual": (gain, misfit), "gain": (0, gain)}
+        for step, end in enumerate((misfit, gain), row):  # where one bar ends and the next begins
+            ax.vlines(end, step, step + 1, color="#444444", lw=1, ls=":")
+        for name, ends in spans.items():
+            look: dict[str, Any] = {"color": COLORS[name], "hatch": HATCHES[name], "edgecolor": "white", "lw": 0}
+            ax.barh(row, max(ends) - min(ends), left=min(ends), height=0.66, **look)
+            number, place = _number(getattr(ledger, name).value), (max(ends), row)
+            ax.annotate(number, place, (4, 0), textcoords="offset points", va="center")
+            ticks[row], row = name, row + 1
+    ax.axvline(0, color="#444444", lw=1)
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(row - 0.4, -0.6)
+    ax.margins(x=0.16)  # room for the numbers
+    ax.grid(axis="y", visible=False)
+    ax.spines["left"].set_visible(False)
+
+
 def digits(
     axes: Axes | np.ndarray, pixels: np.ndarray, titles: Sequence[str], hide_right: bool | np.ndarray | None = None
 ) -> None:
@@ -104,22 +141,48 @@ def digits(
         ax.set_axis_off()
 
 
-def report(**numbers: str | int | float | np.integer) -> None:
-    """Print numbers and glue them for the prose (`{glue:text}`), so that the page and its cell cannot disagree.
+def report(**numbers: str | int | float | np.integer | Estimate) -> None:
+    """Print numbers and hand them to the prose, where `{eval}` shows `number.key` for report(key=...).
 
-    A string is taken as it is, an integer gets thousands separators, a float three decimals. Call it once a cell, last:
-    each glued number ends an output block.
+    A string is taken as it is, an integer gets thousands separators, a float two significant digits. An Estimate gives
+    its value as `number.key` and its 95% interval as `number.key_interval`. The built page finds them in the outputs
+    of the cell, a live notebook in its namespace `number`. Call it once a cell, last: each number ends an output block.
     """
+    from IPython import get_ipython
     from myst_nb import glue
 
-    def text(value):
-        if not isinstance(value, str):
-            value = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.3f}"
-        return value.replace("-", "\N{MINUS SIGN}")
+    texts, older = {}, {}
+    for key, value in numbers.items():
+        if isinstance(value, Estimate):
+            texts[key], texts[f"{key}_interval"] = _number(value.value), _interval(value)
+        else:
+            texts[key] = _number(value)
+            older[key] = f"{value:.3f}".replace("-", MINUS) if isinstance(value, float) else texts[key]
+    print("\n".join(f"{key} = {text}" for key, text in (texts | older).items()))
+    for key, text in older.items():  # for {glue:text}, with three decimals
+        glue(key, text, display=False)
+    for key, text in texts.items():
+        glue(f"number.{key}", text, display=False)
+    if shell := get_ipython():
+        if not isinstance(shell.user_ns.get("number"), SimpleNamespace):
+            shell.user_ns["number"] = SimpleNamespace()
+        vars(shell.user_ns["number"]).update(texts)
 
-    print("\n".join(f"{name} = {text(value)}" for name, value in numbers.items()))
-    for name, value in numbers.items():
-        glue(name, text(value), display=False)
+
+def _number(value):
+    """Text of a number in prose."""
+    if not isinstance(value, str):
+        value = f"{value:,}" if isinstance(value, (int, np.integer)) else f"{Decimal(f'{value:.1e}'):,f}"
+    return value.replace("-", MINUS)
+
+
+def _interval(estimate):
+    """[low, high], to the decimals that show its width with two significant digits."""
+    low, high = estimate.interval()
+    decimals = -int(Decimal(f"{(high - low) or 1:.1e}").as_tuple().exponent)
+    return "[{}, {}]".format(
+        *(f"{round(end, decimals):,.{max(decimals, 0)}f}".replace("-", MINUS) for end in (low, high))
+    )
 
 
 def audit_picture(audit: Audit) -> Figure:
