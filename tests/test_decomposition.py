@@ -36,14 +36,14 @@ def test_corrected_decomposition_still_balances(gen, slot, correction):
     y = gen.mean(f[0] * 0.9 + 0.05)
     r = decompose(y, f[1:], gen, slot=slot, correction=correction)
     balance(r.total.value, -r.noise.value, -r.bias.value, -r.variance.value, -r.cross.value)
-    assert r.bias.value == pytest.approx(r.bias_per_input.mean())
-    assert r.variance.value == pytest.approx(r.variance_per_input.mean())
+    assert r.bias.value == pytest.approx(r.bias_values.mean())
+    assert r.variance.value == pytest.approx(r.variance_values.mean())
 
 
 def ensemble_means(gen, draw, y, K, repeats, corrections):
     """Mean over `repeats` ensembles of K models of each corrected bias; one input a repeat: they are independent."""
     f = draw((K, repeats, y.shape[-1]))
-    return {c: decompose(np.tile(y, (repeats, 1)), f, gen, correction=c).bias_per_input for c in corrections}
+    return {c: decompose(np.tile(y, (repeats, 1)), f, gen, correction=c).bias_values.mean(0) for c in corrections}
 
 
 def test_squared_corrections_are_unbiased():
@@ -147,10 +147,13 @@ def test_the_jackknife_is_that_of_its_definition():
     rare[1:, :, 2] = -np.inf
     sure[:, :5] *= 1e3
     for slot, models in ((1, f), (2, f), (1, rare), (1, sure), (2, sure)):
-        found = decompose(g, models, slot=slot, correction="jackknife").bias_per_input
-        plain = decompose(g, models, slot=slot, correction="none").bias_per_input
-        without = [decompose(g, np.delete(models, j, 0), slot=slot, correction="none").bias_per_input for j in range(4)]
-        np.testing.assert_allclose(found, plain - 3 * (np.mean(without, 0) - plain), rtol=1e-9, atol=1e-9)
+
+        def bias(models, correction, slot=slot):
+            return decompose(g, models, slot=slot, correction=correction).bias_values.mean(0)
+
+        plain, without = bias(models, "none"), [bias(np.delete(models, j, 0), "none") for j in range(4)]
+        expected = plain - 3 * (np.mean(without, 0) - plain)
+        np.testing.assert_allclose(bias(models, "jackknife"), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_class_labels_are_one_hot_labels():

@@ -252,8 +252,8 @@ def test_calibrated_students_throw_away_signal_only():
         book = ledger(truth, teacher, calibrated)
         assert book.gain.value == pytest.approx(book.misfit.value - split.thrown_away.value, abs=1e-3)
     squared = split_residual(truth, teacher, to_truth, SQUARED, groups=groups)
-    gain = ledger(truth, KL.mean(teacher), means[groups], SQUARED)
-    assert squared.bins == 5 and gain.imbalance < 1e-12
+    assert squared.calibration.value + squared.thrown_away.value == pytest.approx(squared.residual.value)
+    assert ledger(truth, KL.mean(teacher), means[groups], SQUARED).imbalance < 1e-12
 
 
 def regression(n, rng):
@@ -379,7 +379,7 @@ def test_a_class_that_the_student_names_once_has_a_bin_to_go_to(rare):
     student[7 + np.arange(len(rare)), rare] = 9
     split = split_residual(rng.integers(0, 5, 60), rng.normal(size=(60, 5)), student, bins=6)
     sizes = np.bincount(_quantile_bins(student.argmax(1), KL.mean(student).max(1), 6))
-    assert sizes.min() >= 2 and len(sizes) == split.bins and np.bincount(student.argmax(1)).min() == 1
+    assert sizes.min() >= 2 and np.bincount(student.argmax(1)).min() == 1
     assert split.calibration.value + split.thrown_away.value == pytest.approx(split.residual.value)
 
 

@@ -75,7 +75,6 @@ class Generator:
 
     name = ""
     classes = False  # whether the outputs are the probabilities of classes
-    dual_end = np.inf  # all dual coordinates lie below it
 
     def divergence(self, a: Array, b: Array) -> Array:
         """D(a, b) between two predictions.
@@ -83,15 +82,11 @@ class Generator:
         >>> KL.divergence([0.0, 0.0], [1.0, 0.0]).round(4)  # of two vectors of logits
         np.float64(0.1201)
         """
-        xp, a, b = self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b")
-        self._check_masks(a, b, "b")
-        return self._divergence(xp, a, b)
+        return self._divergence(*self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b"))
 
     def loss(self, y: Array, f: Array) -> Array:
         """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
-        xp, y, f = self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f")
-        self._check_masks(y, f, "f", truth=True)
-        return self._loss(xp, y, f)
+        return self._loss(*self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f", truth=True))
 
     def mean(self, f: Array) -> Array:
         """Mean coordinates of a prediction (KL: the softmax of its logits)."""
@@ -156,11 +151,14 @@ class Generator:
     def _divergence(self, xp, a, b):
         raise NotImplementedError
 
-    def _pair(self, a, b, name_a, name_b):
-        xp = common_namespace(**{name_a: a, name_b: b})  # both were checked one by one
+    def _pair(self, a, b, name_a, name_b, truth=False):
+        """Both, checked together; each was checked for itself."""
+        xp = common_namespace(**{name_a: a, name_b: b})
+        fits = a.ndim and b.ndim and a.shape[-1] == b.shape[-1]
+        fits = fits and all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1]))
         shapes = f"shape {b.shape} does not match that of {name_a}, {a.shape}; the last axis holds the outputs"
-        require(a.ndim and b.ndim and a.shape[-1] == b.shape[-1], name_b, shapes)
-        require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)
+        require(fits, name_b, shapes)
+        self._check_masks(a, b, name_b, truth)
         return xp, a, b
 
     def __repr__(self) -> str:
@@ -326,13 +324,13 @@ class _Positive(Generator):
 class _ItakuraSaito(_Positive):
     """phi(f) = -sum log f on the positive orthant: D(a, b) = sum a/b - log(a/b) - 1, z = -1/f."""
 
-    name, zero, dual_end = "Itakura-Saito", False, 0.0
+    name, zero = "Itakura-Saito", False
 
     def dual(self, f):
         return -1 / f
 
     def from_dual(self, z):
-        return -1 / z
+        return -1 / array_namespace(z).where(z < 0, z, np.nan)  # other z are no dual coordinates
 
     def _divergence(self, xp, a, b):
         return xp.sum(_relative_entropy(xp, 0 * b + 1, a / b, _log_ratio(xp, b, a)), axis=-1)

@@ -29,7 +29,7 @@ def expected_calibration_error(correct: Array, confidence: Array, bins: int = 15
 
     correct    : (..., inputs), whether the most probable class was right, 0 or 1
     confidence : (..., inputs), its probability
-    Returns (...). At most one bin an input is made. Raises ValueError for shapes that differ.
+    Returns (...). At most one bin an input is made.
     """
     require(np.shape(correct) == np.shape(confidence), "confidence", "needs the shape of correct, (..., inputs)")
     excess = to_numpy(confidence) - to_numpy(correct)
@@ -55,7 +55,6 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
 
     truth  : (inputs,) class labels, or (inputs, classes) probabilities, whose most probable class is the right one
     logits : (..., inputs, classes); bins : of the calibration error
-    Raises ValueError for shapes that do not match and values outside the domain.
     """
     z = to_numpy(KL.prediction(logits, "logits"))
     require(z.ndim >= 2, "logits", f"need shape (..., inputs, classes), got {z.shape}")
@@ -76,7 +75,7 @@ def fit_temperature(logits: Array, targets: Array) -> Any:
     targets : q, probabilities that broadcast to the shape of z, or class labels (examples,) or (..., examples)
     Returns float64 in the leading shape. Convex in 1/T, which is sought in [0.01, 100]: T = 0.01 where colder is always
     better (the labels are separable: every top class is right), T = 100 where hotter is. No truth is needed.
-    Raises ValueError for shapes that do not match, q that is no distribution, logits that are equal for all classes.
+    Raises ValueError for logits that are equal for all classes.
 
     >>> p = np.array([[0.9, 0.1], [0.3, 0.7]])
     >>> float(fit_temperature(3 * np.log(p), p).round(6))  # three times too sure
@@ -97,7 +96,7 @@ def fit_temperature(logits: Array, targets: Array) -> Any:
     def derivatives(beta):
         """Of the mean cross-entropy in beta = 1/T."""
         beta = xp.asarray(beta.reshape(*lead, 1, 1), device=device(z))
-        p = xp.exp(log_softmax(beta * z))
+        p = KL.mean(beta * z)
         mean = xp.sum(p * z, axis=-1, keepdims=True)
         slope = xp.mean(xp.sum((p - q) * z, axis=-1), axis=-1)
         curvature = xp.mean(xp.sum(p * (z - mean) ** 2, axis=-1), axis=-1)

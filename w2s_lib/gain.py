@@ -73,7 +73,6 @@ def ledger(
     clusters        : a label per pair, in the leading shape, as in `crossed_mean`. None: pairs that share a teacher or
                       a student because an axis was broadcast form one cluster.
     Risks are D(Y, f): the cross-entropy, less the entropy of Y if Y is soft.
-    Raises ValueError, naming the argument, for NaN, values outside the domain, shapes or masks that do not match.
 
     >>> teacher, student = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]
     >>> print(ledger([0, 1, 0], teacher, student))
@@ -165,7 +164,6 @@ class Split:
     residual: Estimate
     calibration: Estimate  # E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>: error about the teacher x error about the truth
     thrown_away: Estimate  # E Cov(z_w, Y | f_s): what the teacher knew and the student's prediction does not show
-    bins: int
 
     def __str__(self) -> str:
         return "\n".join(_lines(self, "residual", "calibration", "thrown_away"))
@@ -186,7 +184,7 @@ def split_residual(
     truth, teacher, student, clusters : as in `ledger`
     bins   : number of bins: of one output by quantiles, for KL by most probable class and quantiles of its probability
     groups : (inputs,) or (..., inputs) labels to use instead of bins, for predictions that take few values
-    Raises ValueError as `ledger`; for fewer than two inputs a bin; for several outputs other than KL without `groups`.
+    A bin needs two inputs; several outputs, other than KL's, need `groups`.
 
     >>> from w2s_lib import SQUARED
     >>> truth, teacher, student = [[0], [1], [2], [4]], [[0], [1], [2], [5]], [[0], [0], [2], [2]]
@@ -210,9 +208,7 @@ def split_residual(
     residual = sum(u * v for u, v in outputs)
     covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
-    terms = residual, residual - covariance, covariance
-    residual, calibration, thrown_away = (crossed_mean(x, clusters) for x in terms)
-    return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
+    return Split(*(crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)))
 
 
 def _binned_products(outputs, pair, labels):
@@ -272,7 +268,7 @@ def best_blend(
     misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* < 0: move further away from the teacher.
     Arguments as in `ledger`. The weight is sought in [-10, 10], or in what of it has a blend (for Itakura-Saito z_t
     must stay negative); its standard error is that of an M-estimator.
-    Raises ValueError as `ledger`; if a student equals its teacher; if no blend in the range is best.
+    Raises ValueError if a student equals its teacher; if no blend in the range is best.
     """
     y, w, s, lead = _checked(truth, teacher, student, generator)
     xp, pairs = array_namespace(w), math.prod(lead)
@@ -290,19 +286,8 @@ def best_blend(
 
     (apart,) = by_input(lambda w, s: (xp.max(xp.abs(generator._dual_step(xp, w, s)), axis=-1),), lead, w, s)
     require(np.all(apart.max(1) > 0), "student", "equals the teacher: every blend is the same")
-    low, high = (np.full(pairs, end) for end in (-10.0, 10.0))
-    if np.isfinite(generator.dual_end):
-
-        def ends(w, s):
-            """The weights at which a dual coordinate leaves the domain, below zero and above."""
-            step = generator._dual_step(xp, w, s)
-            end = (generator.dual_end - generator.dual(s)) / xp.where(step == 0, xp.nan, step)
-            return xp.max(xp.where(end < 0, end, -xp.inf), axis=-1), xp.min(xp.where(end > 0, end, xp.inf), axis=-1)
-
-        below, above = by_input(ends, lead, w, s)
-        low, high = np.maximum(low, below.max(1) * (1 - 1e-9)), np.minimum(high, above.min(1) * (1 - 1e-9))
-    t = argmin_convex(lambda t: [x.mean(1) for x in derivatives(t)], low, high, np.zeros(pairs), "teacher")
-    require(np.all((low < t) & (t < high)), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
+    t = argmin_convex(lambda t: [x.mean(1) for x in derivatives(t)], -10.0, 10.0, np.zeros(pairs), "teacher")
+    require(np.all(abs(t) < 10), "teacher", "no best blend in [-10, 10]; are the logits saturated?")
     slope, curvature = derivatives(t)
     influence = t[:, None] - slope / curvature.mean(1)[:, None]
     return Blend(crossed_mean(influence, _clusters(clusters, w, s, lead), value=t.mean()), t.reshape(lead))
@@ -312,7 +297,7 @@ def performance_gap_recovered(teacher: Array, student: Array, ceiling: Array, cl
     """PGR = (student - teacher) / (ceiling - teacher) of mean scores, as an Estimate by the delta method.
 
     Scores have shape (models, inputs): correctness 0/1, or a negative loss; `clusters` as in `crossed_mean`. When
-    ceiling and teacher are close, the interval is wide. Raises ValueError for other shapes and when they are equal.
+    ceiling and teacher are close, the interval is wide; when they are equal, a ValueError.
 
     >>> teacher, student, ceiling = [[0, 1, 0, 0], [0, 0, 0, 1]], [[1, 1, 0, 0], [0, 0, 1, 1]], [[1, 1, 1, 1]] * 2
     >>> performance_gap_recovered(teacher, student, ceiling).value

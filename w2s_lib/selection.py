@@ -21,7 +21,7 @@ def one_standard_error(losses: Array) -> int:
 
     losses : (points, examples), the points ordered from the least regularised to the most
     The standard error is that of the best point's mean over examples. Source: Breiman, Friedman, Olshen and Stone
-    (1984), section 3.4.3. Raises ValueError for another shape, fewer than two examples, NaN or infinity.
+    (1984), section 3.4.3.
 
     >>> one_standard_error([[1, 3], [0, 2], [1.5, 2.2], [9, 9]])  # means 2, 1, 1.85, 9; the least one's error is 1
     2
@@ -67,8 +67,6 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
     labelled    : (m,) places of these inputs; None: truth has one class for each input
     Every student is given one temperature by the teacher's labels first. Without `truth` the choice is that of
     `one_standard_error`, with it the least cross-entropy on it, the most regularised of equals.
-    Raises ValueError, naming the argument, for shapes that do not match, a path of one point, rows that are no
-    distributions, labels that are no classes, places outside the inputs or named twice.
     """
     z = to_numpy(KL.prediction(z_path, "z_path"))
     require(z.ndim == 3 and len(z) > 1, "z_path", f"need shape (points >= 2, inputs, classes), got {z.shape}")
