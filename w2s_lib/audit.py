@@ -13,53 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ._checks import SUM_TOLERANCE, one_hot, require, to_numpy
+from ._checks import SUM_TOLERANCE, as_arrays, as_real, check_labels, one_hot, require, require_all, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
 from .intervals import Estimate, crossed_mean
 
-Numbers = NDArray[np.float64]
 ROLES = ("teacher", "student")
 TWO_CLASSES = "two classes take two columns a model: 0 and the log-odds as logits, 1 - p and p as probabilities"
-
-
-class RowError(ValueError):
-    """A value that cannot be audited: in array `name`, in `row` and `column` (None: the whole row), both from 0."""
-
-    def __init__(self, name: str, row: int, column: int | None, problem: str) -> None:
-        self.name, self.row, self.column, self.problem = name, row, column, problem
-        super().__init__(f"{name}: {self.place()}: {problem}")
-
-    def place(self) -> str:
-        """Row and column in words."""
-        return f"row {self.row}{'' if self.column is None else f', class {self.column}'} (counted from 0)"
-
-
-def refuse(wrong: NDArray[np.bool_], name: str, values: Numbers, problem: str) -> None:
-    """Raise a RowError at the first True of `wrong`, (rows,) or (rows, classes); {} in `problem` is the value there."""
-    if wrong.any():
-        row, *column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
-        raise RowError(name, row, column[0] if column else None, problem.format(values[row, *column]))
-
-
-def check(truth: Numbers, teacher: Numbers, student: Numbers) -> None:
-    """Shapes, finite predictions, labels in range or missing (NaN, -1); ValueError or RowError otherwise."""
-    columns = f"need shape (inputs, classes), got {teacher.shape}; {TWO_CLASSES}"
-    require(teacher.ndim == 2 and teacher.shape[1] > 1, "teacher", columns)
-    unlike = f"shape {student.shape} must be the teacher's, {teacher.shape}; use the same inputs"
-    require(student.shape == teacher.shape, "student", unlike)
-    one_label = f"need one label an input, shape ({len(teacher)},), got {truth.shape}"
-    require(truth.shape == teacher.shape[:1], "truth", one_label)
-    require(len(truth), "truth", "has no rows; an audit needs one at least")
-    for name, values in zip(ROLES, (teacher, student)):
-        refuse(~np.isfinite(values), name, values, "{:g} is not a finite number; clip the logits or drop the row")
-    K = teacher.shape[1]
-    label = (truth >= 0) & (truth < K) & (truth == np.round(truth))
-    remedy = f"{{:g}} is no class 0..{K - 1}; recode the labels, missing ones as -1 or NaN"
-    refuse(~(label | np.isnan(truth) | (truth == -1)), "truth", truth, remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +68,7 @@ def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabili
     teacher, student : (inputs, classes) logits, or probabilities > 0 if `probabilities`; NumPy or torch
     With fewer than 10 labels there is no ledger. Intervals are conditional on these two models: another training run of
     either may differ by more.
-    Raises ValueError that names the argument, and the row (counted from 0) of a label outside 0..K-1, of NaN or
-    infinity, of probabilities that do not sum to one. Warns (UserWarning) if logits look like probabilities.
+    Warns (UserWarning) if logits look like probabilities.
 
     >>> import numpy as np
     >>> logits = np.random.default_rng(0).normal(size=(1000, 3))
@@ -115,22 +77,31 @@ def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabili
     >>> print(found.book.gain)
     0.1319 [0.1047, 0.1590]
     """
-    y, w, s = _numbers(truth, "truth"), _numbers(teacher, "teacher"), _numbers(student, "student")
-    check(y, w, s)
+    y, *pair = (to_numpy(as_real(**{k: x})[1]) for k, x in zip(("truth", *ROLES), (truth, teacher, student)))
+    w, s = pair
+    require(w.ndim == 2 and w.shape[1] > 1, "teacher", f"need shape (inputs, classes), got {w.shape}; {TWO_CLASSES}")
+    require(s.shape == w.shape, "student", f"shape {s.shape} must be the teacher's, {w.shape}; use the same inputs")
+    require(y.shape == w.shape[:1] and len(y), "truth", f"need one label an input, ({len(w)},), got {y.shape}")
     if probabilities:
-        w, s = _logits(w, "teacher"), _logits(s, "student")
-    elif all(x.min() >= 0 and not _unnormalised(x).any() for x in (w, s)):
+        w, s = (KL.from_mean(x) for x in map(_positive, pair, ROLES))
+    elif all(x.min() >= 0 and (abs(x.sum(1) - 1) <= SUM_TOLERANCE).all() for x in pair):
         words = "teacher and student look like probabilities, but are taken as logits"
         warnings.warn(f"{words}: pass probabilities=True / --probabilities", UserWarning, stacklevel=2)
-    return _report(y, w, s)
+    return _audit(y, *as_arrays(teacher=w, student=s)[1:])
 
 
-def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
-    """The Audit of checked labels and logits."""
-    known = ~(np.isnan(truth) | (truth == -1))
-    (n, K), labelled = teacher.shape, int(known.sum())
-    y = truth[known]
-    triple = one_hot(y, K), *(x if labelled == n else x[known] for x in (teacher, student))
+def _positive(p, name):
+    """Probabilities (inputs, classes) that have a logarithm, by rows: sums over columns would round otherwise."""
+    check_labels(p := np.ascontiguousarray(p), name=name)
+    require_all(p > 0, name, "holds a probability of 0, which has no logarithm; pass logits, or add 1e-12 to all")
+    return p
+
+
+def _audit(truth, teacher, student):
+    """The Audit of labels (inputs,), some of them missing, and logits (inputs, classes)."""
+    (n, K), known = teacher.shape, ~(np.isnan(truth) | (truth == -1))
+    y, labelled = one_hot(np.where(known, truth, 0), K, "truth"), int(known.sum())
+    triple = tuple(x if labelled == n else x[known] for x in (y, teacher, student))
     entropies, confidence, answer = zip(*(by_input(_answers, (), x) for x in (teacher, student)))
     book = ledger(*triple) if labelled >= 10 else None
     if book and labelled == n:
@@ -141,7 +112,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     results: dict[str, Any] = {"book": book, "unlabelled_misfit": misfit, "agreement": agreement}
     results |= {f"{role}_entropy": crossed_mean(x) for role, x in zip(ROLES, entropies)}
     if book:
-        correct, bins = [(x[:, known] == y).astype(float) for x in answer], min(15, labelled // 10)
+        correct, bins = [(x[:, known] == truth[known]).astype(float) for x in answer], min(15, labelled // 10)
         for role, right, p in zip(ROLES, correct, confidence):
             results[f"{role}_accuracy"] = crossed_mean(right)
             results[f"{role}_calibration"] = float(expected_calibration_error(right[0], p[0, known], bins))
@@ -153,28 +124,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     return Audit(inputs=n, labelled=labelled, classes=K, **results)
 
 
-def _numbers(x: ArrayLike, name: str) -> Numbers:
-    try:
-        return to_numpy(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: need an array of real numbers ({error})") from None
-
-
-def _logits(p: Numbers, name: str) -> Numbers:
-    p = np.ascontiguousarray(p)  # columns of a file: in another order the sums would round differently
-    refuse(p < 0, name, p, "{:g} is no probability; if these are logits, drop probabilities=True / --probabilities")
-    remedy = "normalise the row or, if these are logits, drop probabilities=True / --probabilities"
-    refuse(_unnormalised(p), name, p.sum(1), f"probabilities sum to {{:.6g}}, not to one; {remedy}")
-    refuse(p == 0, name, p, "a probability of {:g} has no logarithm; pass logits, or add 1e-12 and normalise the row")
-    return KL.from_mean(p)
-
-
-def _unnormalised(p: Numbers) -> NDArray[np.bool_]:
-    """Whether a row sums to something else than one."""
-    return abs(p.sum(1) - 1) > SUM_TOLERANCE
-
-
-def _answers(logits: Numbers) -> tuple[Numbers, Numbers, NDArray[np.int_]]:
+def _answers(logits):
     """Entropy, largest probability and most probable class of each input."""
     log_p = log_softmax(logits)
     return entropy(log_p), np.exp(log_p.max(1)), logits.argmax(1)

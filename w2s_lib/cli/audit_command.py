@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
-        arrays = read_predictions(options.file)
+        arrays = read_predictions(options.file, options.probabilities)
         with in_file(options.file), warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
             found = audit(*arrays, probabilities=options.probabilities)
