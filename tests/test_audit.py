@@ -80,7 +80,7 @@ def test_a_probability_of_zero_is_named():
     labels, *predictions = pair(50)
     p, q = (KL.mean(x) for x in predictions)
     zero = with_value(p, 3, [0, 0.5, 0.5])
-    message = r"^teacher: holds a probability of 0, which has no logarithm; pass logits.*; first at \[3, 0\]"
+    message = r"^teacher: a probability is 0 .* logarithm is needed; .*add 1e-12.*; first at \[3, 0\]"
     with pytest.raises(ValueError, match=message):
         audit(labels, zero, q, probabilities=True)
 

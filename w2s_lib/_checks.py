@@ -25,20 +25,15 @@ def require_all(conditions, name, message):
         raise ValueError(f"{name}: {message}; first at {first.tolist()}")
 
 
-def common_namespace(**arrays):
-    """The array library that all of `arrays` belong to; ValueError if they mix several."""
-    try:
-        return array_api_compat.array_namespace(*arrays.values())
-    except TypeError as error:
-        raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
-
-
 def as_real(**named):
     """(namespace, *arrays): real floats of one array library; lists, integers are converted. ValueError for others."""
     arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
     for name, x in arrays.items():
         require(not isinstance(x, np.ndarray) or x.dtype.kind in "biuf", name, f"dtype {x.dtype} is not real numbers")
-    xp = common_namespace(**arrays)
+    try:
+        xp = array_api_compat.array_namespace(*arrays.values())
+    except TypeError:
+        raise ValueError(f"{', '.join(named)}: several array libraries; pass all as NumPy or all as torch") from None
     for name, x in arrays.items():
         if not xp.isdtype(x.dtype, "real floating"):
             require(xp.isdtype(x.dtype, ("integral", "bool")), name, f"dtype {x.dtype} is not real numbers")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import SUM_TOLERANCE, as_arrays, as_real, check_labels, one_hot, require, require_all, to_numpy
+from ._checks import SUM_TOLERANCE, as_arrays, as_real, one_hot, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
@@ -83,18 +83,12 @@ def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabili
     require(s.shape == w.shape, "student", f"shape {s.shape} must be the teacher's, {w.shape}; use the same inputs")
     require(y.shape == w.shape[:1] and len(y), "truth", f"need one label an input, ({len(w)},), got {y.shape}")
     if probabilities:
-        w, s = (KL.from_mean(x) for x in map(_positive, pair, ROLES))
+        # in the order of rows: sums over columns, as a file has them, round otherwise
+        w, s = (np.log(KL.truth(np.ascontiguousarray(x), name, interior=True)) for x, name in zip(pair, ROLES))
     elif all(x.min() >= 0 and (abs(x.sum(1) - 1) <= SUM_TOLERANCE).all() for x in pair):
         words = "teacher and student look like probabilities, but are taken as logits"
         warnings.warn(f"{words}: pass probabilities=True / --probabilities", UserWarning, stacklevel=2)
     return _audit(y, *as_arrays(teacher=w, student=s)[1:])
-
-
-def _positive(p, name):
-    """Probabilities (inputs, classes) that have a logarithm, by rows: sums over columns would round otherwise."""
-    check_labels(p := np.ascontiguousarray(p), name=name)
-    require_all(p > 0, name, "holds a probability of 0, which has no logarithm; pass logits, or add 1e-12 to all")
-    return p
 
 
 def _audit(truth, teacher, student):

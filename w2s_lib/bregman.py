@@ -20,9 +20,9 @@ from math import factorial
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import Array, as_arrays, as_real, as_targets, check_labels, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, as_real, as_targets, check_labels, require, require_all, to_numpy
 
-NOT_INTERIOR = "where an interior truth is needed; pass soft labels or smooth them"
+NOT_INTERIOR = "where its logarithm is needed; pass soft labels, or smooth them (add 1e-12 and normalise)"
 MASKED = -1e8  # logits below mask their class: no model means them as numbers
 LEAST = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
@@ -70,7 +70,6 @@ class Generator:
 
     `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs), class labels one-hot (`ledger` takes numbers
     too); divergences have shape (...).
-    Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 
     name = ""
@@ -153,7 +152,7 @@ class Generator:
 
     def _pair(self, a, b, name_a, name_b, truth=False):
         """Both, checked together; each was checked for itself."""
-        xp = common_namespace(**{name_a: a, name_b: b})
+        xp, a, b = as_real(**{name_a: a, name_b: b})
         fits = a.ndim and b.ndim and a.shape[-1] == b.shape[-1]
         fits = fits and all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1]))
         shapes = f"shape {b.shape} does not match that of {name_a}, {a.shape}; the last axis holds the outputs"
@@ -255,7 +254,7 @@ class _KL(Generator):
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
         check_labels(y, name=name)
-        require(not interior or xp.all(y > 0), name, f"a probability is 0 (a one-hot label?) {NOT_INTERIOR}")
+        require_all((y > 0) | (not interior), name, f"a probability is 0 (a one-hot label?) {NOT_INTERIOR}")
         return y / xp.sum(y, axis=-1, keepdims=True)
 
     def _check_masks(self, a, f, name, truth=False):

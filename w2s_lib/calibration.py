@@ -7,7 +7,6 @@ networks", for the temperature; Naeini, Cooper and Hauskrecht (2015) for the cal
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -68,7 +67,7 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     return Scores(correct.mean(-1), cross_entropy.mean(-1), brier.mean(-1), calibration_error, entropy(log_p).mean(-1))
 
 
-def fit_temperature(logits: Array, targets: Array) -> Any:
+def fit_temperature(logits: Array, targets: Array) -> Array:
     """The temperature T of each model that makes the mean of CE(softmax(z / T), q) over its examples least.
 
     logits  : z, (..., examples, classes)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import Array, as_arrays, broadcast, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, as_real, broadcast, require, to_numpy
 from ._newton import argmin_convex
 from .bregman import KL, Generator
 from .intervals import Estimate, crossed_mean, crossed_ratio
@@ -117,7 +117,7 @@ def _checked(truth, teacher, student, generator, direction="forward"):
     unlike = f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {shape}; use the same test inputs"
     require(tuple(s.shape[-2:]) == shape, "student", unlike)
     y = generator._truth_beside(w, truth, "truth", interior=direction == "reverse")
-    common_namespace(truth=y, teacher=w, student=s)
+    as_real(truth=y, teacher=w, student=s)  # of one library
     try:
         lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
     except ValueError as error:

@@ -43,11 +43,6 @@ def _quantile(x, level, used):
 class Loss:
     """What all losses share. z, q: the same shape; the result lacks the axis of the classes."""
 
-    @property
-    def parts(self) -> int:
-        """Number of tensors that `prepare` returns."""
-        return 1
-
     def __call__(self, z: Tensor, q: Tensor, axis: int = -1) -> Tensor:
         """Loss of each example."""
         return self.step_value(z, self.prepare(self._targets(z, q, axis), axis), axis)
@@ -129,16 +124,12 @@ class ReverseFamily(Loss):
         require(0 <= self.clamp < 1, "clamp", "must be in [0, 1)")
         require(0 <= self.smoothing <= 1, "smoothing", "must be in [0, 1]")
 
-    @property
-    def parts(self):
-        return 2 if self.a else 1
-
     def prepare(self, q, axis=-1, used=None):
         """-b log q, clamped or smoothed; and q where CE has a weight."""
         smooth = ((1 - self.smoothing) * q + self.smoothing / q.shape[axis]).clamp(min=self.clamp)
         remedy = "is 0 somewhere (a hard label?), where RCE needs its logarithm; clamp or smooth it"
         require((smooth > 0).all(), "q", remedy)
-        return (-self.b * smooth.log(), q)[: self.parts]
+        return (-self.b * smooth.log(), q) if self.a else (-self.b * smooth.log(),)
 
     def step_value(self, z, labels, axis):
         log_p = z.log_softmax(axis)
@@ -177,10 +168,6 @@ class ConfidenceSwitch(Loss):
     def __post_init__(self):
         require(0 <= self.c <= 1, "c", "must be in [0, 1]")
 
-    @property
-    def parts(self):
-        return 2 + self.reverse.parts
-
     def prepare(self, q, axis=-1, used=None):
         """Where CE rules (a quantile is one of the examples that are used), and the labels of both losses."""
         confidence = q.amax(axis)
@@ -215,7 +202,6 @@ class AuxiliaryConfidence(Loss):
 
     alpha: float = 0.5
     warmup: int = 0
-    parts = 2
 
     def __post_init__(self):
         require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")

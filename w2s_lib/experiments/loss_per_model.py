@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -28,18 +29,14 @@ class PerModel(Loss):
         require(len(self.losses) == len(self.counts) > 0, "counts", "need one number of models for each loss")
         require(min(self.counts) > 0, "counts", "must be positive")
 
-    @property
-    def parts(self):
-        return sum(loss.parts for loss in self.losses)
-
     def _blocks(self, models):
         """(loss, its models, its part of the labels), ..."""
         total, m, k, blocks = sum(self.counts), 0, 0, []
         remedy = f"train them as one chunk, with Compute(chunk={total}, threads=1, memory=the bytes that all need)"
         require(models == total, "counts", f"make {total}, the stack (or its chunk) has {models} models; {remedy}")
         for loss, count in zip(self.losses, self.counts):
-            blocks.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
-            m, k = m + count, k + loss.parts
+            blocks.append((loss, slice(m, m + count), slice(k, k + _parts(loss))))
+            m, k = m + count, k + _parts(loss)
         return blocks
 
     def prepare(self, q, axis=-1, used=None):
@@ -58,3 +55,9 @@ class PerModel(Loss):
     def one_logit_gradient(self, z, labels, step=None):
         blocks = self._blocks(len(z))
         return torch.cat([loss.one_logit_gradient(z[rows], labels[k], step) for loss, rows, k in blocks])
+
+
+@lru_cache
+def _parts(loss):
+    """How many tensors a loss prepares."""
+    return len(loss.prepare(torch.full((1, 2, 1), 0.5), -2))
