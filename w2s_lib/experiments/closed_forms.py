@@ -6,7 +6,7 @@ r"""Expected ledgers in closed form, squared loss: no teacher is trained, and no
 
 A student's risk, misfit and residual are quadratic in the teacher, so the teacher's mean and second moments suffice:
 for a ridge student O(k^2) a penalty in the basis U of `ridge`, k = min(n, p), whatever the number of teachers. The
-others are derived in the book, in the chapters on the posterior mean teacher and on capacity.
+others are derived in the book: linear students on the page on averaging, random features in the chapter on capacity.
 """
 
 from __future__ import annotations
