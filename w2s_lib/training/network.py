@@ -8,11 +8,9 @@ along a short axis, each layer is one batched product, and on shared inputs the 
 models. Logits are given back as (models, inputs, classes), a view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -67,7 +65,7 @@ class Models:
     def __len__(self) -> int:
         return len(self.weights[0])
 
-    def __getitem__(self, index: Any) -> Models:
+    def __getitem__(self, index: Any) -> Self:
         """The stack of the models that `index` (a slice, a mask or integers) picks."""
         index = [int(index)] if np.ndim(index) == 0 and not isinstance(index, slice) else index
         weights, biases = (tuple(x[index] for x in xs) for xs in (self.weights, self.biases))
@@ -93,10 +91,8 @@ class Models:
         act = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[self.network.activation]
         layers = []
         for W, b in zip(self.weights, self.biases):
-            layer = torch.nn.Linear(W.shape[2], W.shape[1], device=W.device, dtype=W.dtype)
-            with torch.no_grad():
-                layer.weight.copy_(W[model])
-                layer.bias.copy_(b[model])
+            layer = torch.nn.Linear(W.shape[2], W.shape[1])
+            layer.weight.data, layer.bias.data = W[model].clone(), b[model].clone()
             layers += [layer, act()]
         return torch.nn.Sequential(*layers[:-1])
 
@@ -130,11 +126,8 @@ def join(parts: Sequence[Models]) -> Models:
 
 def as_inputs(X: Array, like: Tensor, name: str) -> Tensor:
     """X as a tensor like `like` (device and dtype), checked: two or three axes, finite."""
-    X, shapes = (
-        torch.as_tensor(X, dtype=like.dtype, device=like.device),
-        "(inputs, features), models before them or not",
-    )
-    require(X.ndim in (2, 3), name, f"need shape {shapes}; got {tuple(X.shape)}")
+    X = torch.as_tensor(X, dtype=like.dtype, device=like.device)
+    require(X.ndim in (2, 3), name, f"need shape (inputs, features), models before them or not; got {tuple(X.shape)}")
     require(torch.isfinite(X).all(), name, "holds NaN or infinity")
     return X
 

@@ -1,7 +1,5 @@
 """Softmax regression fitted to its optimum, many models as one batch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -115,9 +113,8 @@ class _Fit:
                     V = torch.cat([-V, V], 1) / 2 if self.binary else V
                     return V[:, :, :-1], V[:, :, -1], step, worst
             W, V, t = self._step(W, V, t, G)
-        raise RuntimeError(
-            f"gradient {worst:.1e} after {max_steps} steps, tol is {tol:.1e}: raise max_steps, tol or l2"
-        )
+        reached = f"gradient {worst:.1e} after {max_steps} steps, tol is {tol:.1e}"
+        raise RuntimeError(f"{reached}: raise max_steps, tol or l2")
 
     def _step(self, W, V, t, G):
         """A step from V, and the point beyond it; momentum starts anew where it turns against the gradient."""
