@@ -42,8 +42,7 @@ class Plan:
         require(self.order is None or self.order >= 0, "order", "must be a number >= 0, or None")
         shared = batch is None or self.order is not None or not getattr(self.loss, "counts_models", False)
         require(shared, "order", "is None, but this loss needs batches that all models share: pass a number")
-        there = all(0 <= t <= self.steps for t in self.snapshots)
-        require(there, "snapshots", f"steps must lie in 0..{self.steps}")
+        require(all(0 <= t <= self.steps for t in self.snapshots), "snapshots", f"steps must lie in 0..{self.steps}")
 
     def __len__(self) -> int:
         return len(self.lr)
@@ -164,8 +163,6 @@ class Stack:
 
     def diverged(self) -> list[int]:
         """The models that have a parameter which is not finite."""
-        if self.p.sum().isfinite():
-            return []
         fine = torch.stack([x.isfinite().flatten(1).all(1) for layer in self.layers for x in layer]).all(0)
         return (~fine).nonzero()[:, 0].tolist()
 

@@ -137,6 +137,14 @@ def two_logits(z: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(z), z], -2)
 
 
+def multiply(A: Tensor, B: Tensor, out: Tensor | None = None) -> Tensor:
+    """A (models, i, j) times B (models, j, k), or times B (j, k), which all models share: then as one product."""
+    if B.ndim == 3:
+        return torch.bmm(A, B, out=out)
+    wide = None if out is None else out.view(-1, B.shape[1])
+    return torch.mm(A.reshape(-1, A.shape[2]), B, out=wide).view(*A.shape[:2], -1)
+
+
 def forward(layers: Layers, X: Tensor, activation: str, out: list[Tensor] | None = None) -> list[Tensor]:
     """Activations of all layers on X (inputs, features) or (models, inputs, features); the last are logits.
 
@@ -144,12 +152,7 @@ def forward(layers: Layers, X: Tensor, activation: str, out: list[Tensor] | None
     """
     out = out or [W.new_empty(*W.shape[:2], X.shape[-2]) for W, _ in layers]
     for i, (A, (W, b)) in enumerate(zip(out, layers)):
-        if i:
-            torch.bmm(W, ACTIVATIONS[activation][0](out[i - 1]), out=A)
-        elif X.ndim == 3:
-            torch.bmm(W, X.mT, out=A)
-        else:  # all models in one product
-            torch.mm(W.reshape(-1, W.shape[2]), X.T, out=A.view(-1, len(X)))
+        multiply(W, ACTIVATIONS[activation][0](out[i - 1]) if i else X.mT, A)
         A.add_(b)  # baddbmm would write b into A first and read it again
     return out
 
@@ -165,11 +168,7 @@ def backward(
     for i in range(len(layers) - 1, -1, -1):
         G, g = gradients[i]
         torch.sum(R, 2, keepdim=True, out=g)
+        multiply(R, activations[i - 1].mT if i else X, G)
         if i:
-            torch.bmm(R, activations[i - 1].mT, out=G)
             R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
             ACTIVATIONS[act][1](R, activations[i - 1])
-        elif X.ndim == 3:
-            torch.bmm(R, X, out=G)
-        else:
-            torch.mm(R.reshape(-1, R.shape[2]), X, out=G.view(-1, G.shape[2]))
