@@ -21,7 +21,7 @@ const ENTRIES = ["misfit", "residual", "gain"];
 const STEP = 0.01, LEAP = 0.1, GRID = 1000; // of the arrow keys, with shift; points lie on multiples of 1/GRID
 const GLIDE = 350; // ms of a jump to other points
 const REST = 800; // ms without a change until the verdict is read out
-const SAMPLES = 48; // of a stretch of the curve
+const PIECES = 48; // of a stretch of the curve
 const NARROW = 480; // px
 
 /** The three entries for one input, each by its own formula. */
@@ -169,11 +169,11 @@ function draw(parts, place, bounds, at) {
   const X = (f) => left + f * (right - left);
   const Y = (v) => bottom - ((v - floor) / (roof - floor)) * (bottom - top);
   const xy = (f, v) => `${X(f).toFixed(1)},${Y(v).toFixed(1)}`;
-  const along = (a, b) =>
-    Array.from({ length: SAMPLES + 1 }, (_, i) => a + ((b - a) * i) / SAMPLES).map((f) => xy(f, z(f))).join("L");
+  const along = (a, b, steps = PIECES) =>
+    Array.from({ length: steps + 1 }, (_, i) => a + ((b - a) * i) / steps).map((f) => xy(f, z(f))).join("L");
   const area = (a, b) => `M${along(b, a)}L${xy(a, z(b))}Z`; // D(a, b)
 
-  set(parts.curve, { d: `M${along(...bounds)}` });
+  set(parts.curve, { d: `M${along(...bounds, 2 * PIECES)}` });
   const misfit = area(s, w);
   for (const part of [parts.areas.misfit, parts.areas.covered]) set(part, { d: misfit });
   set(parts.areas.residual, { d: `M${xy(s, z(s))}L${xy(g, z(s))}L${xy(g, z(w))}L${xy(s, z(w))}Z` });

@@ -115,7 +115,7 @@ class LiveLedger(anywidget.AnyWidget):
         """The picture without scripts and in print."""
         return Still(self._draw, ALT)
 
-    def _draw(self, columns) -> Figure:
+    def _draw(self, columns: int) -> Figure:
         fig, (areas, bars) = plt.subplots(3 - columns, columns, width_ratios=[1.4, 1][:columns])
         fig.set_size_inches(fig.get_figwidth(), 3.1 * (3 - columns))
         self._draw_areas(areas)
