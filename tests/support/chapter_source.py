@@ -229,7 +229,7 @@ def shows_explorable(source):
 NOT_MARKDOWN = {"code-cell", "math", "bibliography", "csv-table", "code-block", "raw", "eval-rst"}
 TABLES = {"list-table", "table"}
 ALLOWED = re.compile(
-    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|^Answer \d+\.|\b\d+ [x×] \d+\b|\b95%|\b0–1 loss"
+    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|\b[Aa]nswer \d\b|\b\d+ [x×] \d+\b|\b95%|\b0–1 loss"
     r"|\b[A-Za-z][\w.-]*",
     re.MULTILINE,
 )
@@ -242,7 +242,7 @@ class Passage:
     line: int
     source: str  # as it is written: Markdown, or TeX where "formula" is in `inside`
     parts: tuple  # tokens: text, roles, formulas, links, ...
-    inside: frozenset  # names of the directives around it; "table", "caption", "heading", "solution", "folded"
+    inside: frozenset  # names of the directives around it; "table", "caption", "solution", "folded", "formula"
 
     @cached_property
     def formulas(self):
@@ -267,11 +267,10 @@ class Passage:
 
 def passages(text, first=1, inside=frozenset()):
     """All that a page says outside its code, in order, with what it stands in."""
-    table = heading = solution = False
+    table = solution = False
     for token in MARKDOWN.parse(text):
         table = token.type == "table_open" or (table and token.type != "table_close")
-        heading = token.type == "heading_open" or (heading and token.type != "heading_close")
-        names = {"table": table, "heading": heading, "solution": solution}
+        names = {"table": table, "solution": solution}
         here = inside | {name for name, within in names.items() if within}
         if token.type in ("fence", "colon_fence") and token.info.startswith("{"):
             block = to_block(token, first)

@@ -58,7 +58,7 @@ def message_last(page):
 
 
 def link_back(page):
-    if not re.search(r"\]\([^)]+\.md[#)\w-]*", first_paragraph(page).source):
+    if not re.search(r"\]\([^)]+\.md\b", first_paragraph(page).source):
         yield first_paragraph(page).line, "the first paragraph links to no page before this one"
 
 
@@ -84,17 +84,14 @@ def reading_time(page):
 def first_screen(page):
     """A figure comes before code that can be seen and before any formula that stands alone."""
     for item in page.items:
-        if item.block and item.block.cell_kind == "drawing" and item.block.name == "code-cell":
-            return
-        if "![" in item.source or (item.block and item.block.name == "figure"):
-            return
-        if item.block and item.block in page.lessons:
+        if item.block in page.lessons:
             yield item.line, "code before the first figure"
-        elif item.kind.startswith("math_block") or "$$" in item.source or (item.block and item.block.name == "math"):
+            return
+        if item.kind.startswith("math_block") or "$$" in item.source or (item.block and item.block.name == "math"):
             yield item.line, "a formula before the first figure"
-        else:
-            continue
-        return
+            return
+        if item.block in [*page.drawings, *page.named("figure")] or "![" in item.source:
+            return
     yield 1, "no figure"
 
 

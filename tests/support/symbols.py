@@ -18,12 +18,12 @@ GREEK = re.findall(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho varrho sigma"
     " tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell",
 )
-# words in a formula, and what a formula is laid out with
+SCRIPT = r"\\(?:mathbb|mathcal|mathscr|mathfrak)\s*(?:\{\s*\w\s*\}|\w)"
+# words in a formula, what it is laid out with, the O of an order, and the number e with its exponent
 WORDS = re.compile(
     r"\\(?:text|textbf|textit|textsf|mathrm|mathsf|mathit|operatorname|label|tag|begin|end|color|hspace|vspace|phantom"
-    r"|ref|eqref)\*?\s*\{[^{}]*\}(?:\{[clr|]*\})?"
+    r"|ref|eqref)\*?\s*\{[^{}]*\}(?:\{[clr|]*\})?|\bO(?=\s*(?:\\big+l?)?\()|(?<![A-Za-z\\])e(?=\s*\^)"
 )
-SCRIPT = r"\\(?:mathbb|mathcal|mathscr|mathfrak)\s*(?:\{\s*\w\s*\}|\w)"
 LETTER = rf"{SCRIPT}|\\[A-Za-z]+|[A-Za-z]"
 SUBSCRIPT = rf"_\s*(?:\{{(?P<braced>(?:[^{{}}]|\{{[^{{}}]*\}})*)\}}|(?P<bare>{LETTER}|\d))"
 SYMBOL = re.compile(
@@ -39,9 +39,11 @@ DECLARING = re.compile(
     r"|for (?:all|every|each|any|some|an?|two|one|no))\b",
     re.IGNORECASE,
 )
+FORMULA = re.compile(r"\$([^$]+)\$")
 BEHIND_A_NOUN = re.compile(
     r"\b(?!(?:and|are|but|for|from|has|have|into|not|over|than|that|the|then|when|with|equals|minus|plus|times|where"
-    r"|which|between|beyond|below|above|exceeds|under|until|while|gives|only|its|this)\b)[A-Za-z-]{3,}[*_]?\s*,?\s+\$([^$]+)\$"
+    r"|which|between|beyond|below|above|exceeds|under|until|while|gives|only|its|this)\b)[A-Za-z-]{3,}[*_]?\s*,?\s+"
+    + FORMULA.pattern
 )
 STATEMENTS = ("definition", "theorem", "proposition", "lemma", "corollary", "assumption", "algorithm", "example")
 
@@ -53,8 +55,7 @@ def parts_of(subscript):
 
 def symbols(formula):
     """(letter, subscript) of each symbol in a formula, those in subscripts of operators included."""
-    bare = re.sub(r"\bO(?=\s*(?:\\big+l?)?\()", "", WORDS.sub(" ", formula))  # of order
-    for match in SYMBOL.finditer(bare):
+    for match in SYMBOL.finditer(WORDS.sub(" ", formula)):
         letter, subscript = "".join(match["letter"].split()), match["braced"] or match["bare"] or ""
         if is_symbol(letter):
             yield letter, "".join(subscript.split())
@@ -63,7 +64,7 @@ def symbols(formula):
 
 
 def is_symbol(letter):
-    return not letter.startswith("\\") or letter[1:] in GREEK or letter.startswith(("\\math",))
+    return not letter.startswith("\\") or letter[1:] in GREEK or letter.startswith("\\math")
 
 
 def bound(formula):
@@ -78,7 +79,7 @@ def bound(formula):
 def notation(path):
     """Symbols and subscripts of the first column of the table under Notation."""
     rows = re.findall(r"^\| (\$.*?) \|", path.read_text(), re.MULTILINE)
-    found = {symbol for row in rows for formula in re.findall(r"\$([^$]+)\$", row) for symbol in symbols(formula)}
+    found = {symbol for row in rows for formula in FORMULA.findall(row) for symbol in symbols(formula)}
     return found | {(letter, "") for letter, _ in found}, {part for _, sub in found for part in parts_of(sub)}
 
 
@@ -86,30 +87,37 @@ def declared(page):
     """Symbols that the words of a page declare."""
     found = set()
     for passage in page.passages:
-        if "formula" in passage.inside:
-            continue
-        stated = any(f"prf:{name}" in passage.inside for name in STATEMENTS)
-        for sentence in passage.sentences:
-            word = DECLARING.search(sentence)
-            behind = sentence if stated else sentence[word.end() :] if word else ""
-            for formula in re.findall(r"\$([^$]+)\$", behind) + BEHIND_A_NOUN.findall(sentence):
-                found |= set(symbols(formula)) if behind else set(list(symbols(formula))[:1])
+        if "formula" not in passage.inside:
+            stated = any(f"prf:{name}" in passage.inside for name in STATEMENTS)
+            for sentence in passage.sentences:
+                found |= declared_in(sentence, stated)
     return found
+
+
+def declared_in(sentence, stated):
+    """Symbols that a sentence declares; one of a theorem or definition (`stated`) declares all that it names."""
+    word = DECLARING.search(sentence)
+    behind = sentence if stated else sentence[word.end() :] if word else ""
+    named = {symbol for formula in FORMULA.findall(behind) for symbol in symbols(formula)}
+    return named | {symbol for formula in BEHIND_A_NOUN.findall(sentence) for symbol in [*symbols(formula)][:1]}
 
 
 def undeclared(page):
     """(line, symbol) of symbols that neither Notation nor the page declares, each once."""
     table, subscripts = notation(page.root / "book" / "reference" / "notation.md")
-    known, seen = table | declared(page), set()
-    letters = {letter for letter, subscript in known if not subscript}
+    known, found = table | declared(page), {}
     for passage in page.passages:
         for formula in passage.formulas:
-            here = bound(formula)
+            here = {(letter, "") for letter in bound(formula)}
             for symbol in symbols(formula):
-                letter, subscript = symbol
-                free = letter not in here and symbol not in known
-                parts = set(parts_of(subscript))
-                indexed = letter in letters | here and parts <= subscripts | letters | here
-                if free and not (subscript and indexed) and symbol not in seen:
-                    seen.add(symbol)
-                    yield passage.line, f"{letter}_{subscript}" if subscript else letter
+                if not is_known(symbol, known | here, subscripts):
+                    found.setdefault(symbol, passage.line)
+    for (letter, subscript), line in found.items():
+        yield line, f"{letter}_{subscript}" if subscript else letter
+
+
+def is_known(symbol, known, subscripts):
+    """True for a symbol that is, or for a letter that is with a subscript that is made of what is."""
+    letter, subscript = symbol
+    parts = (part in subscripts or (part, "") in known for part in parts_of(subscript))
+    return symbol in known or ((letter, "") in known and bool(subscript) and all(parts))
