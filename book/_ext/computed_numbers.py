@@ -1,7 +1,9 @@
 """Numbers in the prose: {eval}`number.key` is what a cell of the page reported by figures.report(key=...).
 
 The text is read from the outputs of the page, executed before; a key that no cell reports is a warning. The role has
-the name of MyST-NB's own, which asks a running kernel, because JupyterLab (jupyterlab-myst) evaluates this one.
+the name of MyST-NB's own, which asks a running kernel, because in JupyterLab (jupyterlab-myst 2.7) it does just that:
+text whose cell has been run shows the values, so after Run All Cells every number; before, the keys. Lab keeps the
+values in the metadata of the cells, and book/jupytext.toml keeps them out of the pages.
 """
 
 from docutils import nodes

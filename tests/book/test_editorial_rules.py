@@ -148,7 +148,8 @@ def test_numbers_are_found_in_prose_only():
     caught += "```{admonition} Of 6\n:class: prediction7\n8 of\n```\n"
     fine = (
         "Reading time: 25 minutes, and 9 for the exercises.\n\n95% of $T = 1$, `9`, {cite}`a2000`, [1](2.md), the 0–1"
-        " loss in float32, GPT-2\n\n|a|\n|-|\n|3|\n\n$$\n4\n$$\n\n```python\n5\n```\n\n````{exercise}\n6\n````\n\n"
+        " loss in float32, GPT-2, answer 2\n\n|a|\n|-|\n|3|\n\n$$\n4\n$$\n\n```python\n5\n```\n\n"
+        "````{exercise}\n6\n````\n\n"
         "````{solution-start} x\n````\n\n7\n\n````{solution-end}\n````\n"
     )
     caption = '```{code-cell} ipython3\n---\nmystnb:\n  figure:\n    caption: "Of 8 in $9$"\n---\n10\n```\n'

@@ -49,6 +49,7 @@ def test_a_click_lifts_the_veil_and_moves_nothing_above_it(name, browser, book):
         for prediction, figure in pairs:
             assert is_veiled(prediction, figure)
             right, wrong = answers(prediction)
+            wrong.first.scroll_into_view_if_needed()
             before, button = figure.bounding_box(), wrong.first.bounding_box()
             wrong.first.click()
             assert not is_veiled(prediction, figure)
@@ -57,7 +58,7 @@ def test_a_click_lifts_the_veil_and_moves_nothing_above_it(name, browser, book):
             assert wrong.first.bounding_box() == button
             assert answer.is_visible() and "Answer" in answer.inner_text()
             assert prediction.get_by_role("status").inner_text().startswith("✗")
-            right.click()  # too late
+            right.click(force=True)  # too late
             assert right.get_attribute("aria-pressed") is None
         for drawn in page.locator("figure.veiled .explorable").all():
             width = drawn.locator("svg").first.bounding_box()["width"]

@@ -135,6 +135,13 @@ def test_bars_of_a_ledger_lead_from_misfit_to_gain(misfit, residual):
     plt.close(fig)
 
 
+def test_a_bar_that_is_rounding_reads_zero():
+    fig, ax = plt.subplots()
+    figures.ledger_bars(ax, {"": book(0.5, -1.5e-15)})
+    assert [text.get_text() for text in ax.texts] == ["0.50", "0", "0.50"]
+    plt.close(fig)
+
+
 def test_the_picture_of_an_audit_shows_its_ledger():
     labels, teacher, student = pair()
     figure = figures.audit_picture(audit(labels, teacher, student))

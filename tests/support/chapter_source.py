@@ -229,7 +229,7 @@ def shows_explorable(source):
 NOT_MARKDOWN = {"code-cell", "math", "bibliography", "csv-table", "code-block", "raw", "eval-rst"}
 TABLES = {"list-table", "table"}
 ALLOWED = re.compile(
-    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|^Answer \d+\.|\b\d+ [x×] \d+\b|\b95%|\b0–1 loss"
+    r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?|\b[Aa]nswer \d\b|\b\d+ [x×] \d+\b|\b95%|\b0–1 loss"
     r"|\b[A-Za-z][\w.-]*",
     re.MULTILINE,
 )

@@ -1,6 +1,6 @@
 r"""Closed forms of the book's two exact worlds, squared loss: linear students at fixed inputs, random linear features.
 
-Each is derived in the book: `smoother_path` and `best_smoother` in the chapter on the posterior mean teacher,
+Each is derived in the book: `smoother_path` and `best_smoother` in depth, on the page on averaging,
 `random_feature_ledger` and `posterior_mean_distance` in the chapter on capacity.
 """
 

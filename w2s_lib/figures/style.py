@@ -116,8 +116,9 @@ def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
         for name, ends in spans.items():
             look: dict[str, Any] = {"color": COLORS[name], "hatch": HATCHES[name], "edgecolor": "white", "lw": 0}
             ax.barh(row, max(ends) - min(ends), left=min(ends), height=0.66, **look)
-            number, place = _number(getattr(ledger, name).value), (max(ends), row)
-            ax.annotate(number, place, (4, 0), textcoords="offset points", va="center")
+            value, scale = getattr(ledger, name).value, max(abs(gain), abs(misfit))
+            number = "0" if abs(value) <= 1e-9 * scale else _number(value)  # what is rounding is not printed
+            ax.annotate(number, (max(ends), row), (4, 0), textcoords="offset points", va="center")
             ticks[row], row = name, row + 1
     ax.axvline(0, color="#444444", lw=1)
     ax.set_yticks(list(ticks), list(ticks.values()))
