@@ -14,8 +14,9 @@ from browser import ROOT
 
 # A room imports from the lines below its own, and from no other room of its line.
 LAYERS = (
-    ("__main__",),  # the command line, which starts what it is asked for
-    ("experiments", "figures", "cli"),
+    ("__main__",),
+    ("cli",),  # the command line, which starts what it is asked for
+    ("experiments", "figures"),
     ("__init__",),  # what `import w2s_lib` offers; a room imports from the room that has it, never from here
     ("audit", "selection"),
     ("training", "ridge"),
@@ -26,7 +27,7 @@ LAYERS = (
     ("_checks",),
 )
 LEVEL = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
-OUTSIDE_THE_CORE = ("experiments", "figures", "cli")
+OUTSIDE_THE_CORE = ("experiments", "figures", "cli", "__main__")
 CORE_PACKAGES = {"w2s_lib", "torch", "numpy", "scipy", "array_api_compat", "tqdm"} | sys.stdlib_module_names
 
 CORE_LINES = 2960  # the goal is 2,600; it may shrink, never grow
