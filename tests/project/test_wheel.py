@@ -89,13 +89,13 @@ def test_the_core_needs_five_packages_and_all_else_is_an_extra(wheel):
         assert re.search(rf"^{name}==", pinned, re.MULTILINE), f"{name} is not pinned in requirements.txt"
 
 
-def test_the_wheel_holds_every_module_the_types_and_the_licence(wheel):
+def test_the_wheel_holds_every_module_and_what_it_reads_the_types_and_the_licence(wheel):
     from zipfile import ZipFile
 
     names = set(ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "w2s_lib").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
-    assert "w2s_lib/py.typed" in names
+    assert {f"w2s_lib/figures/live_ledger.{suffix}" for suffix in ("js", "css")} | {"w2s_lib/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -127,7 +127,7 @@ function build(el, colors) {
   const balance = svg(picture, "g", { role: "img" });
   const rule = svg(balance, "path", { class: "axis" });
   const rows = each(ENTRIES, (entry) => ({
-    bar: svg(balance, "rect", { class: `bar ${entry === "residual" ? "" : "tint"} ${entry}`, fill: `url(#${id})` }),
+    bar: svg(balance, "rect", { class: `bar ${entry}`, fill: `url(#${id})` }),
     name: svg(balance, "text", { class: "row" }, { misfit: "misfit", residual: "− residual", gain: "= gain" }[entry]),
     number: svg(balance, "text", { class: "number" }),
   }));
@@ -383,6 +383,8 @@ function render({ model, el }) {
   observer.observe(parts.root);
   return () => {
     observer.disconnect();
+    clearTimeout(resting);
+    for (const request of [frame, gliding]) cancelAnimationFrame(request);
     for (const change of changes) model.off(change, schedule);
   };
 }
