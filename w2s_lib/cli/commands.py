@@ -5,7 +5,7 @@ import importlib
 
 COMMANDS = {
     "audit": ("w2s_lib.cli.audit_command", "what a file of labels and predictions says about a teacher and a student"),
-    "evidence": ("w2s_lib.experiments.sweeps", "compute the book's tables of experiments on real data anew"),
+    "evidence": ("w2s_lib.cli.evidence_command", "compute the book's tables of experiments on real data anew"),
 }
 
 
