@@ -1,7 +1,5 @@
 """Checks that every public function makes on its arguments. Each raises a ValueError that names argument and remedy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import array_api_compat

@@ -1,7 +1,5 @@
 """Newton's method with a bracket, for many convex functions of one variable at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -5,8 +5,6 @@ agreement, and for nothing else. `w2s_lib.cli.audit_report` says in words what t
 FILE` does both for a file.
 """
 
-from __future__ import annotations
-
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ For a strictly convex, differentiable generator phi with dual coordinates z = gr
   a ValueError where a label or the other prediction needs it, as the divergence is infinite.
 """
 
-from __future__ import annotations
-
 from math import factorial
 
 import numpy as np

@@ -4,8 +4,6 @@ For NumPy and torch arrays alike. Sources: Guo, Pleiss, Sun and Weinberger (2017
 networks", for the temperature; Naeini, Cooper and Hauskrecht (2015) for the calibration error.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman div
 Adlam and Mariet (TMLR 2022, arXiv 2206.10566), sections 3-4; for the corrections the book, "The decomposition".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

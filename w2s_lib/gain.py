@@ -12,8 +12,6 @@ Sources: Xu, Yao, Wang and Liu (2026, arXiv 2505.24313), theorem 3.1, for the tw
 form is derived in the book. Performance gap recovered: Burns et al. (2023, arXiv 2312.09390), section 3.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -16,8 +16,6 @@ Sources: Xu, Yao, Wang and Liu (arXiv 2505.24313); Wang et al. (2019), symmetric
 section 4.3 and appendix A.4, for the auxiliary confidence loss.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -5,8 +5,6 @@ labels of the teacher; that measures the distance to the teacher, so its choice 
 `recommend` goes further. The chapter "The recipe" measures by how much, and says where it fails.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -30,7 +30,7 @@ LEVEL = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 OUTSIDE_THE_CORE = ("experiments", "figures", "cli", "__main__")
 CORE_PACKAGES = {"w2s_lib", "torch", "numpy", "scipy", "array_api_compat", "tqdm"} | sys.stdlib_module_names
 
-CORE_LINES = 2650  # the goal is 2,600; it may shrink, never grow
+CORE_LINES = 2600  # it may shrink, never grow
 
 
 def library():
