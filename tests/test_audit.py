@@ -32,9 +32,6 @@ def test_numbers_are_those_of_the_library():
     assert found.student_entropy.value == pytest.approx(-(p * np.log(p)).sum(1).mean())
     assert found.unlabelled_misfit.value == pytest.approx(book.misfit.value)
     assert found.split.residual.value == pytest.approx(book.residual.value)
-    assert "it beats its teacher" in found.reading()[0]
-    swapped = audit(labels, student, teacher)
-    assert "does worse" in swapped.reading()[0]
     probabilities = audit(labels, KL.mean(teacher), KL.mean(student), probabilities=True)
     assert probabilities.book.gain.value == pytest.approx(book.gain.value)
 
@@ -56,8 +53,7 @@ def test_missing_labels_count_for_the_misfit_alone():
     assert found.unlabelled_misfit.value == pytest.approx(ledger(labels, teacher, student).misfit.value)
     none = audit(np.full(600, np.nan), teacher, student)
     assert str(audit(np.full(600, -1), teacher, student)) == str(none)
-    assert none.book is None and "only labels show the residual" in " ".join(none.reading())
-    assert "misfit" in str(none) and "gain" not in none.as_dict()
+    assert none.book is None and "misfit" in str(none) and "gain" not in none.numbers()
 
 
 def test_few_labels_give_wide_answers_that_cover():
@@ -72,7 +68,6 @@ def test_few_labels_give_wide_answers_that_cover():
         hits += low < gain < high
         widths.append(high - low)
     assert hits >= 180 and np.median(widths) > 0.5
-    assert "cannot tell" in audit(labels[:20], teacher[:20], student[:20]).reading()[0]
 
 
 def test_equal_models_have_an_empty_ledger():
@@ -85,10 +80,19 @@ def test_a_probability_of_zero_is_named():
     labels, *predictions = pair(50)
     p, q = (KL.mean(x) for x in predictions)
     zero = with_value(p, 3, [0, 0.5, 0.5])
-    with pytest.raises(
-        ValueError, match=r"^teacher: row 3, class 0 .*: a probability of 0 has no logarithm; pass logits"
-    ):
+    message = r"^teacher: a probability is 0 .* logarithm is needed; .*add 1e-12.*; first at \[3, 0\]"
+    with pytest.raises(ValueError, match=message):
         audit(labels, zero, q, probabilities=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(1.2, "does not sum to one .* at .4."), (-0.2, "holds negative .* at .4, 1.")]
+)
+def test_what_are_no_probabilities(value, message):
+    labels, *predictions = pair(50)
+    p, q = (KL.mean(x) for x in predictions)
+    with pytest.raises(ValueError, match=f"^student: {message}"):
+        audit(labels, p, with_value(q, (4, 1), value), probabilities=True)
 
 
 def test_other_bad_input():
@@ -96,12 +100,12 @@ def test_other_bad_input():
     for message, call in {
         "student: shape": lambda: audit(labels, teacher, student[:, :2]),
         "truth: need one label": lambda: audit(labels[:3], teacher, student),
-        "truth: row 2 .counted from 0.: 9 is no class": lambda: audit(with_value(labels, 2, 9), teacher, student),
-        "teacher: row 2, class 1 .*: inf is not": lambda: audit(labels, with_value(teacher, (2, 1), np.inf), student),
+        "truth: class labels .*; first at .2.": lambda: audit(with_value(labels, 2, 9), teacher, student),
+        "teacher: holds .*; first at .2, 1.": lambda: audit(labels, with_value(teacher, (2, 1), np.inf), student),
         "teacher: need shape .inputs, classes.": lambda: audit(labels, teacher[:, 0], student[:, 0]),
         "teacher: .*two classes take two columns": lambda: audit(labels, teacher[:, :1], student[:, :1]),
-        "student: need an array of real numbers": lambda: audit(labels, teacher, [["a"]]),
-        "truth: has no rows": lambda: audit([], teacher[:0], student[:0]),
+        "student: dtype <U1 is not real numbers": lambda: audit(labels, teacher, [["a"]]),
+        "truth: need one label an input": lambda: audit([], teacher[:0], student[:0]),
     }.items():
         with pytest.raises(ValueError, match=f"^{message}"):
             call()

@@ -290,6 +290,25 @@ def test_a_logit_of_minus_infinity_is_a_probability_of_zero(array):
             call()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mask", [-1e9, -1e16, float(np.finfo(np.float32).min), -np.inf])
+def test_a_mask_is_refused_where_it_is_needed_and_a_large_logit_is_a_number(mask, dtype):
+    """Of whatever size the mask is: a number of 1e9 nats would drown all others without a word."""
+    masked, full = np.array([0.0, mask, 1.0], dtype), np.array([0.0, 0.0, 1.0], dtype)
+    for argument, call in {
+        "f": lambda: KL.loss(np.array([0.0, 1.0, 0.0], dtype), masked),
+        "b": lambda: KL.divergence(full, masked),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{argument}: .*infinite divergence; mask the class everywhere"):
+            call()
+    assert KL.loss(np.array([0.0, 0.0, 1.0], dtype), masked) == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-6)
+    assert KL.divergence(masked, full) > 0
+    with pytest.raises(ValueError, match=r"^f: masks all classes of a row"):
+        KL.prediction(np.full((2, 3), mask, dtype))
+    large = np.array([0.0, -1e7, 1.0], dtype)
+    assert KL.loss(np.array([0.0, 1.0, 0.0], dtype), large) == pytest.approx(1e7, rel=1e-6)
+
+
 def test_class_labels_are_one_hot_rows_here():
     """Three class labels might as well be one vector of probabilities: `ledger` and its like, which know, take both."""
     with pytest.raises(ValueError, match=r"^y: .*class labels: one-hot"):

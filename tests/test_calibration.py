@@ -116,6 +116,7 @@ def test_bad_input_is_named(call, message):
         call(*draw())
 
 
-def test_scores_refuse_a_label_that_the_logits_mask():
+@pytest.mark.parametrize("mask", [-np.inf, -1e9])
+def test_scores_refuse_a_label_that_the_logits_mask(mask):
     with pytest.raises(ValueError, match=r"^logits: a logit of -inf"):
-        scores([1, 0], [[0.0, -np.inf], [0.0, 1.0]])
+        scores([1, 0], [[0.0, mask], [0.0, 1.0]])

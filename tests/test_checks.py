@@ -42,7 +42,9 @@ def test_class_labels_go_to_the_device_of_the_logits(device):
     ("call", "message"),
     [
         (lambda: require(np.False_, "x", "mend it"), "x: mend it"),
-        (lambda: as_arrays(x=[1.0, np.nan]), "x: holds NaN or infinity"),
+        (lambda: as_arrays(x=[1.0, np.nan]), r"x: holds NaN or infinity.*; first at \[1\]$"),
+        (lambda: as_arrays(x=torch.tensor([[0.0, 1.0], [2.0, np.inf]])), r"x: holds NaN or .*; first at \[1, 1\]$"),
+        (lambda: as_arrays(x=np.nan), "x: holds NaN or infinity"),
         (lambda: as_arrays(x=["a"]), "x: dtype .* is not real numbers"),
         (lambda: as_arrays(x=torch.tensor([1j])), "x: dtype .* is not real numbers"),
         (lambda: as_arrays(x=np.ones(2), y=torch.ones(2)), "x, y: several array libraries"),

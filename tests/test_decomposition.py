@@ -36,14 +36,14 @@ def test_corrected_decomposition_still_balances(gen, slot, correction):
     y = gen.mean(f[0] * 0.9 + 0.05)
     r = decompose(y, f[1:], gen, slot=slot, correction=correction)
     balance(r.total.value, -r.noise.value, -r.bias.value, -r.variance.value, -r.cross.value)
-    assert r.bias.value == pytest.approx(r.bias_per_input.mean())
-    assert r.variance.value == pytest.approx(r.variance_per_input.mean())
+    assert r.bias.value == pytest.approx(r.bias_values.mean())
+    assert r.variance.value == pytest.approx(r.variance_values.mean())
 
 
 def ensemble_means(gen, draw, y, K, repeats, corrections):
     """Mean over `repeats` ensembles of K models of each corrected bias; one input a repeat: they are independent."""
     f = draw((K, repeats, y.shape[-1]))
-    return {c: decompose(np.tile(y, (repeats, 1)), f, gen, correction=c).bias_per_input for c in corrections}
+    return {c: decompose(np.tile(y, (repeats, 1)), f, gen, correction=c).bias_values.mean(0) for c in corrections}
 
 
 def test_squared_corrections_are_unbiased():
@@ -130,14 +130,30 @@ def test_a_masked_class_is_as_good_as_removed(mask, dtype):
         how = {"correction": correction}
         np.testing.assert_allclose(values(y, wide, **how), values(y, f, **how), **close)
         np.testing.assert_allclose(values(torch.tensor(y), torch.tensor(wide), **how), values(y, f, **how), **close)
-        if correction != "jackknife":  # it needs predictions without one model, in the interior of the simplex
-            np.testing.assert_allclose(values(padded, wide, slot=1, **how), values(g, f, slot=1, **how), **close)
+        np.testing.assert_allclose(values(padded, wide, slot=1, **how), values(g, f, slot=1, **how), **close)
     wide[1:, :, 3] = 0.5  # masked in one model of five
     some = decompose(y, wide, KL)
     centre = KL.mean(KL.dual_mean(wide))
     assert centre[:, 3].max() == 0
     assert some.total.value == pytest.approx(KL.loss(np.eye(4)[y], wide).mean(), rel=1e-5)
     balance(some.total.value, -some.bias.value, -some.variance.value, size=10 if dtype == np.float64 else 1e9)
+
+
+def test_the_jackknife_is_that_of_its_definition():
+    """(K - 1) (mean_j bhat_(-j) - bhat), also where a class is masked in all models but one, or a probability is 0."""
+    rng = np.random.default_rng(16)
+    f, g = rng.normal(size=(4, 30, 3)), KL.mean(rng.normal(size=(30, 3)))
+    rare, sure = f.copy(), f.copy()
+    rare[1:, :, 2] = -np.inf
+    sure[:, :5] *= 1e3
+    for slot, models in ((1, f), (2, f), (1, rare), (1, sure), (2, sure)):
+
+        def bias(models, correction, slot=slot):
+            return decompose(g, models, slot=slot, correction=correction).bias_values.mean(0)
+
+        plain, without = bias(models, "none"), [bias(np.delete(models, j, 0), "none") for j in range(4)]
+        expected = plain - 3 * (np.mean(without, 0) - plain)
+        np.testing.assert_allclose(bias(models, "jackknife"), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_class_labels_are_one_hot_labels():

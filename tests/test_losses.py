@@ -13,7 +13,6 @@ from w2s_lib.losses import (
     SQUARED_LOSS,
     AuxiliaryConfidence,
     ConfidenceSwitch,
-    Mixture,
     ReverseFamily,
     linear_warmup,
     symmetric_loss,
@@ -28,6 +27,7 @@ LOSSES = {
     "RCE, clamped": ReverseFamily(clamp=1e-2),
     "RCE, smoothed": ReverseFamily(smoothing=0.1),
     "SL": symmetric_loss(0.1, 1.0),
+    "CE, RCE and entropy": ReverseFamily(lam=0.3, a=0.5, b=2.0),
     "CACE": ConfidenceSwitch(0.5),
     "CACE, quantile": ConfidenceSwitch(0.5, quantile=True),
     "AUX": AuxiliaryConfidence(0.3),
@@ -187,8 +187,8 @@ def test_class_labels_are_one_hot_labels():
 
 def test_what_is_taken_unless_told():
     assert (AuxiliaryConfidence().alpha, AuxiliaryConfidence().warmup) == (0.5, 0)
-    assert (symmetric_loss().a, symmetric_loss().b, symmetric_loss().second) == (1.0, 1.0, RCE)
-    assert ReverseFamily(lam=0.0, clamp=0.0, smoothing=0.0) == RCE and KL_REVERSE.lam == 1.0
+    assert symmetric_loss() == ReverseFamily(lam=0.0, a=1.0, b=1.0) != RCE
+    assert ReverseFamily(lam=0.0, clamp=0.0, smoothing=0.0, a=0.0, b=1.0) == RCE and KL_REVERSE.lam == 1.0
     assert ConfidenceSwitch(0.5) == ConfidenceSwitch(0.5, quantile=False, reverse=RCE)
 
 
@@ -203,6 +203,18 @@ def test_hard_labels_make_rce_an_absolute_error_and_clamp_and_smoothing_its_scal
     torch.testing.assert_close(ReverseFamily(smoothing=s)(z, label), expected)
     same = ReverseFamily(clamp=(s / 5) / own)
     torch.testing.assert_close(same.gradient(z, label), ReverseFamily(smoothing=s).gradient(z, label))
+
+
+def test_weights_add_losses_and_the_clamp_is_for_rce_alone():
+    z, q = draw()
+    for reverse in ({}, {"clamp": 0.2}, {"smoothing": 0.1}):
+        expected = 0.7 * CE(z, q) + 0.2 * ReverseFamily(**reverse)(z, q)
+        torch.testing.assert_close(symmetric_loss(0.7, 0.2, **reverse)(z, q), expected)
+    expected = 0.7 * CE(z, q) + 0.2 * RCE(z, q) + 0.5 * (KL_REVERSE(z, q) - RCE(z, q))
+    torch.testing.assert_close(ReverseFamily(lam=0.5, a=0.7, b=0.2)(z, q), expected)
+    switch = ConfidenceSwitch(0.5, reverse=symmetric_loss(0.7, 0.2))
+    expected = torch.where(q.amax(-1) >= 0.5, CE(z, q), 0.7 * CE(z, q) + 0.2 * RCE(z, q))
+    torch.testing.assert_close(switch(z, q), expected)
 
 
 def test_labels_smoothed_to_nothing_cost_the_same_whatever_the_prediction():
@@ -228,7 +240,6 @@ def test_warmup_ramps_without_a_jump():
         (lambda z, q: ConfidenceSwitch(2), "c: "),
         (lambda z, q: AuxiliaryConfidence(2), "alpha: "),
         (lambda z, q: AuxiliaryConfidence(warmup=-1), "warmup: "),
-        (lambda z, q: Mixture(CE, SQUARED_LOSS), "second: must be a loss of probabilities"),
         (lambda z, q: CE(z, torch.full((3, 40), 4)), "q: class labels must lie in"),
         (lambda z, q: linear_warmup(-1, 5, 1), "step: "),
     ],
@@ -244,6 +255,7 @@ ONE_LOGIT = {
     "J": ReverseFamily(lam=0.3, clamp=1e-3),
     "SL": symmetric_loss(0.7, 0.2, clamp=1e-3),
     "CACE": ConfidenceSwitch(0.4, quantile=True, reverse=ReverseFamily(clamp=1e-3)),
+    "CACE of SL": ConfidenceSwitch(0.4, quantile=True, reverse=symmetric_loss(0.7, 0.2, clamp=1e-3)),
     "AUX": AuxiliaryConfidence(0.5, warmup=10),
 }
 

@@ -21,6 +21,21 @@ def test_the_bracket_of_newton(centre):
         argmin_convex(lambda t: (np.nan * t, t), -1.0, 1.0, np.zeros(2), "x")
 
 
+@pytest.mark.parametrize("end", [np.nan, np.inf])
+def test_a_function_may_end_inside_the_bracket(end):
+    """t / 4 - log(a + t) ends at t = -a, its mirror image at t = a; both are least where a + t = 4, or its mirror."""
+    a = np.array([0.1, 3.0, 9.0, 0.1, 3.0, 9.0])
+    side = np.array([1, 1, 1, -1, -1, -1])
+
+    def derivatives(t):
+        inside = np.where(a + side * t > 0, a + side * t, 1)
+        slope = np.where(a + side * t > 0, side * (1 / 4 - 1 / inside), side * -end)
+        return slope, 1 / inside**2
+
+    t = argmin_convex(derivatives, -10.0, 10.0, np.zeros(6), "x")
+    np.testing.assert_allclose(t, side * (4 - a), rtol=1e-8)
+
+
 def test_slow_steps_are_replaced_by_halves():
     """Newton's steps on t^10 shrink by a ninth each: 195 of them would be needed."""
     calls = []

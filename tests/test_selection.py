@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from w2s_lib.experiments.curves import FEW
 from w2s_lib.experiments.protocol import Protocol
-from w2s_lib.experiments.rules import choose_points
+from w2s_lib.experiments.protocol.curves import FEW
+from w2s_lib.experiments.protocol.rules import choose_points
 from w2s_lib.selection import one_standard_error, recommend
 
 rng = np.random.default_rng(0)

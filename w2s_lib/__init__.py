@@ -1,4 +1,7 @@
-"""Weak-to-strong generalisation: exact identities, experiments with intervals, and the tools of the book."""
+"""Weak-to-strong generalisation: exact identities, experiments with intervals, and the tools of the book.
+
+Where input cannot be right, every function raises a ValueError that names the argument and the remedy.
+"""
 
 from .bregman import GENERALIZED_KL, ITAKURA_SAITO, KL, LOGISTIC, SQUARED, mahalanobis
 from .decomposition import Decomposition, decompose

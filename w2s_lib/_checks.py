@@ -1,14 +1,12 @@
 """Checks that every public function makes on its arguments. Each raises a ValueError that names argument and remedy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import array_api_compat
 import numpy as np
 import torch
 
-SUM_TOLERANCE = 1e-4  # how far from one probabilities may sum
+SUM_TOLERANCE = 1e-4  # how far from one probabilities may sum; within it they are rescaled
 Array = Any  # a NumPy array or a torch tensor; where a function says so, a list too
 
 
@@ -18,12 +16,11 @@ def require(condition, name, message):
         raise ValueError(f"{name}: {message}")
 
 
-def common_namespace(**arrays):
-    """The array library that all of `arrays` belong to; ValueError if they mix several."""
-    try:
-        return array_api_compat.array_namespace(*arrays.values())
-    except TypeError as error:
-        raise ValueError(f"{', '.join(arrays)}: several array libraries; pass all as NumPy or all as torch") from error
+def require_all(conditions, name, message):
+    """`require` for all entries of an array; the message names the first that fails, counted from 0."""
+    if not bool(conditions.all()):
+        first = np.argwhere(~np.asarray(conditions.cpu() if hasattr(conditions, "cpu") else conditions))[0]
+        raise ValueError(f"{name}: {message}; first at {first.tolist()}")
 
 
 def as_real(**named):
@@ -31,7 +28,10 @@ def as_real(**named):
     arrays = {k: v if array_api_compat.is_array_api_obj(v) else np.asarray(v) for k, v in named.items()}
     for name, x in arrays.items():
         require(not isinstance(x, np.ndarray) or x.dtype.kind in "biuf", name, f"dtype {x.dtype} is not real numbers")
-    xp = common_namespace(**arrays)
+    try:
+        xp = array_api_compat.array_namespace(*arrays.values())
+    except TypeError:
+        raise ValueError(f"{', '.join(named)}: several array libraries; pass all as NumPy or all as torch") from None
     for name, x in arrays.items():
         if not xp.isdtype(x.dtype, "real floating"):
             require(xp.isdtype(x.dtype, ("integral", "bool")), name, f"dtype {x.dtype} is not real numbers")
@@ -43,7 +43,7 @@ def as_arrays(**named):
     """`as_real`, and ValueError for NaN or infinity."""
     xp, *arrays = as_real(**named)
     for name, x in zip(named, arrays):
-        require(xp.all(xp.isfinite(x)), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
+        require_all(xp.isfinite(x), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
     return xp, *arrays
 
 
@@ -56,8 +56,8 @@ def to_numpy(x):
 def one_hot(labels, classes, name="labels", like=None):
     """Class labels (...), whole numbers in 0..classes-1, as one-hot float64 (..., classes); `like`: where that lies."""
     y = to_numpy(labels)
-    require(np.all(y == np.round(y)), name, "class labels must be whole numbers")
-    require(np.all((y >= 0) & (y < classes)), name, f"class labels must lie in 0..{classes - 1}; recode them")
+    require_all(y == np.round(y), name, "class labels must be whole numbers")
+    require_all((y >= 0) & (y < classes), name, f"class labels must lie in 0..{classes - 1}; recode them")
     y = np.eye(classes)[y.astype(int)]
     if like is None:
         return y
@@ -71,13 +71,21 @@ def as_targets(labels, logits, name):
     return one_hot(labels, wanted[1], name, logits) if classes else labels
 
 
+def broadcast(labels, shape, name):
+    """`labels` broadcast to `shape`, or ValueError."""
+    try:
+        return np.broadcast_to(labels, shape)
+    except ValueError:
+        raise ValueError(f"{name}: need shape {shape}, or one that broadcasts to it; got {np.shape(labels)}") from None
+
+
 def check_labels(q, axis=-1, name="q"):
     """Raise ValueError unless `q` holds probability vectors along `axis` (entries >= 0, sums within 1e-4 of one)."""
     xp = array_api_compat.array_namespace(q)
-    require(xp.all(xp.isfinite(q)), name, "holds NaN or infinity")
-    require(xp.all(q >= 0), name, "holds negative numbers; pass probabilities (the softmax of the logits)")
+    require_all(xp.isfinite(q), name, "holds NaN or infinity")
+    require_all(q >= 0, name, "holds negative numbers; pass probabilities (the softmax of the logits)")
     sums = f"does not sum to one over axis {axis}; normalise it (logits: softmax; class labels: one-hot)"
-    require(xp.all(xp.abs(xp.sum(q, axis=axis) - 1) <= SUM_TOLERANCE), name, sums)
+    require_all(xp.abs(xp.sum(q, axis=axis) - 1) <= SUM_TOLERANCE, name, sums)
 
 
 def one_each(value, models, name):

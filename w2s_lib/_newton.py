@@ -1,7 +1,5 @@
 """Newton's method with a bracket, for many convex functions of one variable at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -14,15 +12,18 @@ def argmin_convex(derivatives: Callable, low: float, high: float, start: np.ndar
 
     derivatives : of t (functions,), gives first and second derivative of each function there
     A step that leaves the bracket, or is longer than half of the last one, is replaced by half of the bracket. So steps
-    or brackets shrink to rounding, always. Raises ValueError under `name` for derivatives that are not finite.
+    or brackets shrink to rounding, always. Where a derivative is not finite the function has ended, and the bracket is
+    drawn in; a ValueError under `name` if that is so at `start`.
     """
     lower, upper = np.full(len(start), low), np.full(len(start), high)
     rising, falling = derivatives(lower)[0] >= 0, derivatives(upper)[0] <= 0
     t, done, last = np.where(rising, lower, np.where(falling, upper, start)), rising | falling, upper - lower
     while not done.all():
         slope, curvature = derivatives(t)
-        require(np.isfinite(slope + curvature).all(), name, "gives a loss that is not finite; clip it")
-        lower, upper = np.where(slope < 0, t, lower), np.where(slope < 0, upper, t)
+        inside = np.isfinite(slope + curvature)
+        require(inside[t == start].all(), name, "gives a loss that is not finite; clip it")
+        below = np.where(inside, slope < 0, t < start)  # the least point lies above
+        lower, upper = np.where(below, t, lower), np.where(below, upper, t)
         step = np.divide(slope, curvature, out=np.full(len(t), np.inf), where=curvature > 0)
         close = abs(step) <= 1e-10 * (1 + abs(t))
         shrinks = (t - step >= lower) & (t - step <= upper) & (abs(step) <= last / 2)

@@ -1,101 +1,26 @@
-r"""Audit your own teacher and student: the ledger and what it says, from test labels and two sets of predictions.
+r"""Audit your own teacher and student: the ledger and more, from test labels and two sets of predictions.
 
 A label may be missing (-1 or NaN): such an input counts for what needs no label, the misfit, the entropies and the
-agreement, and for nothing else. `python -m w2s_lib audit FILE` does the same for a file (`w2s_lib.cli`).
+agreement, and for nothing else. `w2s_lib.cli.audit_report` says in words what the numbers say; `python -m w2s_lib audit
+FILE` does both for a file.
 """
 
-from __future__ import annotations
-
-import math
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ._checks import one_hot, require, to_numpy
+from ._checks import SUM_TOLERANCE, as_arrays, as_real, one_hot, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import entropy, expected_calibration_error
 from .gain import Blend, Ledger, Split, best_blend, by_input, ledger, split_residual
-from .intervals import Estimate, crossed_mean, sign
+from .intervals import Estimate, crossed_mean
 
-Numbers = NDArray[np.float64]
 ROLES = ("teacher", "student")
 TWO_CLASSES = "two classes take two columns a model: 0 and the log-odds as logits, 1 - p and p as probabilities"
-# what an estimate says when its interval contains zero, lies above it, lies below it
-READINGS = {
-    "gain": (
-        "These labels cannot tell which of the two has the lower risk",
-        "The student has the lower risk: it beats its teacher",
-        "The student has the higher risk: it does worse than its teacher",
-    ),
-    "accuracy": (
-        "They cannot tell which is more accurate",
-        "The student is more accurate",
-        "The student is less accurate",
-    ),
-    "residual": (
-        "As far as these labels show, all of the misfit is gain",
-        "Part of the misfit is lost",
-        "The student gained more than its misfit: further away from the teacher it would gain more still",
-    ),
-    "calibration": (
-        "",
-        "Calibration costs the student: its confidence errs, and the teacher stands on the better side of it; "
-        "a temperature may help",
-        "The student's calibration error is on the side away from the teacher, and the teacher errs more",
-    ),
-    "thrown_away": (
-        "",
-        "Where the student's answers are equal the teacher's differences still point to the truth: the teacher knows "
-        "something that the student dropped",
-        "Where the student's answers are equal the teacher's differences point away from the truth: what the student "
-        "left out was noise",
-    ),
-}
-UNLABELLED = (
-    "There are too few labels for a ledger.",
-    "The misfit alone says how far the student went from the teacher. It cannot say whether to a better place: "
-    "gain = misfit - residual, and only labels show the residual.",
-)
-
-
-class RowError(ValueError):
-    """A value that cannot be audited: in array `name`, in `row` and `column` (None: the whole row), both from 0."""
-
-    def __init__(self, name: str, row: int, column: int | None, problem: str) -> None:
-        self.name, self.row, self.column, self.problem = name, row, column, problem
-        super().__init__(f"{name}: {self.place()}: {problem}")
-
-    def place(self) -> str:
-        """Row and column in words."""
-        return f"row {self.row}{'' if self.column is None else f', class {self.column}'} (counted from 0)"
-
-
-def refuse(wrong: NDArray[np.bool_], name: str, values: Numbers, problem: str) -> None:
-    """Raise a RowError at the first True of `wrong`, (rows,) or (rows, classes); {} in `problem` is the value there."""
-    if wrong.any():
-        row, *column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
-        raise RowError(name, row, column[0] if column else None, problem.format(values[row, *column]))
-
-
-def check(truth: Numbers, teacher: Numbers, student: Numbers) -> None:
-    """Shapes, finite predictions, labels in range or missing (NaN, -1); ValueError or RowError otherwise."""
-    columns = f"need shape (inputs, classes), got {teacher.shape}; {TWO_CLASSES}"
-    require(teacher.ndim == 2 and teacher.shape[1] > 1, "teacher", columns)
-    unlike = f"shape {student.shape} must be the teacher's, {teacher.shape}; use the same inputs"
-    require(student.shape == teacher.shape, "student", unlike)
-    one_label = f"need one label an input, shape ({len(teacher)},), got {truth.shape}"
-    require(truth.shape == teacher.shape[:1], "truth", one_label)
-    require(len(truth), "truth", "has no rows; an audit needs one at least")
-    for name, values in zip(ROLES, (teacher, student)):
-        refuse(~np.isfinite(values), name, values, "{:g} is not a finite number; clip the logits or drop the row")
-    K = teacher.shape[1]
-    label = (truth >= 0) & (truth < K) & (truth == np.round(truth))
-    remedy = f"{{:g}} is no class 0..{K - 1}; recode the labels, missing ones as -1 or NaN"
-    refuse(~(label | np.isnan(truth) | (truth == -1)), "truth", truth, remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,56 +43,20 @@ class Audit:
     teacher_calibration: float | None = None  # expected calibration error, 15 bins of equal size
     student_calibration: float | None = None
 
-    def reading(self) -> list[str]:
-        """Plain sentences, one result each."""
-        if self.book is None or self.accuracy_gain is None:
-            return list(UNLABELLED)
-        gain, accuracy, residual = self.book.gain, self.accuracy_gain, self.book.residual
-        words = [_verdict(name, x) for name, x in (("gain", gain), ("accuracy", accuracy), ("residual", residual))]
-        if all(sign(x) for x in (gain, accuracy)) and sign(gain) != sign(accuracy):
-            words.insert(2, "Risk and accuracy disagree: look at the calibration errors.")
-        parts = {name: getattr(self.split, name) for name in ("calibration", "thrown_away")} if self.split else {}
-        words += [_verdict(name, part) for name, part in parts.items() if sign(part)]
-        if self.blend is not None:
-            weight, (low, high) = self.blend.weight, self.blend.weight.interval()
-            sides = {1: "some of the teacher would help", -1: "further away from the teacher would help"}
-            best = f"The best blend gives the teacher a weight of {weight.value:.2f} [{low:.2f}, {high:.2f}]"
-            words.append(f"{best}: {sides.get(sign(weight), 'it may be zero')}.")
-        return words
-
-    def rows(self) -> list[tuple[str, Estimate | float]]:
-        """[(name, estimate or number), ...] of all results."""
-        counts_and_parts = ("inputs", "labelled", "classes", "book", "split", "blend")
-        results = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in counts_and_parts]
+    def numbers(self) -> dict[str, Estimate | float]:
+        """All results by name: estimates, and calibration errors."""
+        results = {name: x for name, x in vars(self).items() if isinstance(x, Estimate | float)}
         if self.book:
-            entries = ("teacher_risk", "student_risk", "gain", "misfit", "residual")
-            results += [(name, getattr(self.book, name)) for name in entries]
+            results |= {name: x for name, x in vars(self.book).items() if isinstance(x, Estimate)}
         if self.split:
-            results += [(f"residual_{name}", getattr(self.split, name)) for name in ("calibration", "thrown_away")]
-        if self.blend:
-            results.append(("best_teacher_weight", self.blend.weight))
-        return [(name, value) for name, value in results if value is not None]
+            results |= {f"residual_{name}": getattr(self.split, name) for name in ("calibration", "thrown_away")}
+        return results | ({"best_teacher_weight": self.blend.weight} if self.blend else {})
 
     def __str__(self) -> str:
         counts = f"{self.inputs:,} inputs, {self.labelled:,} with a label, {self.classes} classes"
-        rows = ((name, x if isinstance(x, Estimate) else f"{x:.4f}") for name, x in self.rows())
-        lines = [f"{name.replace('_', ' '):>27}  {text}" for name, text in rows]
-        return "\n".join([f"{counts}; 95% intervals over inputs", "", *lines, "", *self.reading()])
-
-    def as_dict(self) -> dict[str, object]:
-        """The same for JSON: value and interval of each estimate, None for a bound that one row cannot give."""
-        counts = {"inputs": self.inputs, "labelled": self.labelled, "classes": self.classes}
-        results: dict[str, object] = {**counts, "reading": self.reading(), **dict(self.rows())}
-        for name, x in self.rows():
-            if isinstance(x, Estimate):
-                bounds = [bound if math.isfinite(bound) else None for bound in x.interval()]
-                results[name] = {"value": x.value, "interval": bounds}
-        return results
-
-
-def _verdict(name: str, estimate: Estimate) -> str:
-    low, high = estimate.interval()
-    return f"{READINGS[name][sign(estimate)]} ({estimate.value:.4f}, 95% interval {low:.4f} to {high:.4f})."
+        numbers = {name: x if isinstance(x, Estimate) else f"{x:.4f}" for name, x in self.numbers().items()}
+        lines = [f"{name.replace('_', ' '):>27}  {text}" for name, text in numbers.items()]
+        return "\n".join([f"{counts}; 95% intervals over inputs", "", *lines])
 
 
 def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabilities: bool = False) -> Audit:
@@ -177,34 +66,34 @@ def audit(truth: ArrayLike, teacher: ArrayLike, student: ArrayLike, *, probabili
     teacher, student : (inputs, classes) logits, or probabilities > 0 if `probabilities`; NumPy or torch
     With fewer than 10 labels there is no ledger. Intervals are conditional on these two models: another training run of
     either may differ by more.
-    Raises ValueError that names the argument, and the row (counted from 0) of a label outside 0..K-1, of NaN or
-    infinity, of probabilities that do not sum to one. Warns (UserWarning) if logits look like probabilities.
+    Warns (UserWarning) if logits look like probabilities.
 
     >>> import numpy as np
     >>> logits = np.random.default_rng(0).normal(size=(1000, 3))
     >>> truth = (logits + np.random.default_rng(1).gumbel(size=(1000, 3))).argmax(1)
-    >>> report = audit(truth, logits / 4, logits)
-    >>> print(report.book.gain)
+    >>> found = audit(truth, logits / 4, logits)
+    >>> print(found.book.gain)
     0.1319 [0.1047, 0.1590]
-    >>> report.reading()[0]
-    'The student has the lower risk: it beats its teacher (0.1319, 95% interval 0.1047 to 0.1590).'
     """
-    y, w, s = _numbers(truth, "truth"), _numbers(teacher, "teacher"), _numbers(student, "student")
-    check(y, w, s)
+    y, *pair = (to_numpy(as_real(**{k: x})[1]) for k, x in zip(("truth", *ROLES), (truth, teacher, student)))
+    w, s = pair
+    require(w.ndim == 2 and w.shape[1] > 1, "teacher", f"need shape (inputs, classes), got {w.shape}; {TWO_CLASSES}")
+    require(s.shape == w.shape, "student", f"shape {s.shape} must be the teacher's, {w.shape}; use the same inputs")
+    require(y.shape == w.shape[:1] and len(y), "truth", f"need one label an input, ({len(w)},), got {y.shape}")
     if probabilities:
-        w, s = _logits(w, "teacher"), _logits(s, "student")
-    elif all(x.min() >= 0 and not _unnormalised(x).any() for x in (w, s)):
+        # in the order of rows: sums over columns, as a file has them, round otherwise
+        w, s = (np.log(KL.truth(np.ascontiguousarray(x), name, interior=True)) for x, name in zip(pair, ROLES))
+    elif all(x.min() >= 0 and (abs(x.sum(1) - 1) <= SUM_TOLERANCE).all() for x in pair):
         words = "teacher and student look like probabilities, but are taken as logits"
         warnings.warn(f"{words}: pass probabilities=True / --probabilities", UserWarning, stacklevel=2)
-    return _report(y, w, s)
+    return _audit(y, *as_arrays(teacher=w, student=s)[1:])
 
 
-def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
-    """The Audit of checked labels and logits."""
-    known = ~(np.isnan(truth) | (truth == -1))
-    (n, K), labelled = teacher.shape, int(known.sum())
-    y = truth[known]
-    triple = one_hot(y, K), *(x if labelled == n else x[known] for x in (teacher, student))
+def _audit(truth, teacher, student):
+    """The Audit of labels (inputs,), some of them missing, and logits (inputs, classes)."""
+    (n, K), known = teacher.shape, ~(np.isnan(truth) | (truth == -1))
+    y, labelled = one_hot(np.where(known, truth, 0), K, "truth"), int(known.sum())
+    triple = tuple(x if labelled == n else x[known] for x in (y, teacher, student))
     entropies, confidence, answer = zip(*(by_input(_answers, (), x) for x in (teacher, student)))
     book = ledger(*triple) if labelled >= 10 else None
     if book and labelled == n:
@@ -215,7 +104,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     results: dict[str, Any] = {"book": book, "unlabelled_misfit": misfit, "agreement": agreement}
     results |= {f"{role}_entropy": crossed_mean(x) for role, x in zip(ROLES, entropies)}
     if book:
-        correct, bins = [(x[:, known] == y).astype(float) for x in answer], min(15, labelled // 10)
+        correct, bins = [(x[:, known] == truth[known]).astype(float) for x in answer], min(15, labelled // 10)
         for role, right, p in zip(ROLES, correct, confidence):
             results[f"{role}_accuracy"] = crossed_mean(right)
             results[f"{role}_calibration"] = float(expected_calibration_error(right[0], p[0, known], bins))
@@ -227,28 +116,7 @@ def _report(truth: Numbers, teacher: Numbers, student: Numbers) -> Audit:
     return Audit(inputs=n, labelled=labelled, classes=K, **results)
 
 
-def _numbers(x: ArrayLike, name: str) -> Numbers:
-    try:
-        return to_numpy(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: need an array of real numbers ({error})") from None
-
-
-def _logits(p: Numbers, name: str) -> Numbers:
-    p = np.ascontiguousarray(p)  # columns of a file: in another order the sums would round differently
-    refuse(p < 0, name, p, "{:g} is no probability; if these are logits, drop probabilities=True / --probabilities")
-    remedy = "normalise the row or, if these are logits, drop probabilities=True / --probabilities"
-    refuse(_unnormalised(p), name, p.sum(1), f"probabilities sum to {{:.6g}}, not to one; {remedy}")
-    refuse(p == 0, name, p, "a probability of {:g} has no logarithm; pass logits, or add 1e-12 and normalise the row")
-    return KL.from_mean(p)
-
-
-def _unnormalised(p: Numbers) -> NDArray[np.bool_]:
-    """Whether a row sums to something else than one."""
-    return abs(p.sum(1) - 1) > KL.tolerance
-
-
-def _answers(logits: Numbers) -> tuple[Numbers, Numbers, NDArray[np.int_]]:
+def _answers(logits):
     """Entropy, largest probability and most probable class of each input."""
     log_p = log_softmax(logits)
     return entropy(log_p), np.exp(log_p.max(1)), logits.argmax(1)

@@ -9,21 +9,20 @@ For a strictly convex, differentiable generator phi with dual coordinates z = gr
   labels may sit on the boundary, and no probability is formed only to be logged: logits of 1e4 are fine.
 - The last axis holds the outputs (classes); all other axes are free and broadcast. float32 stays float32.
 - As a -> b a divergence keeps its relative precision: sums of p (e^d - 1 - d), d = log(q/p), without cancellation.
-- A logit of -inf, or of -1e9, float32's least and the like, masks its class: all is as it would be without that class;
+- A logit below -1e8, as -1e9, float32's least and -inf are, masks its class: all is as it would be without that class;
   a ValueError where a label or the other prediction needs it, as the divergence is infinite.
 """
-
-from __future__ import annotations
 
 from math import factorial
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import SUM_TOLERANCE, Array, as_arrays, as_real, check_labels, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, as_real, as_targets, check_labels, require, require_all, to_numpy
 
-NOT_INTERIOR = "where an interior truth is needed; pass soft labels or smooth them"
-MASK = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
+NOT_INTERIOR = "where its logarithm is needed; pass soft labels, or smooth them (add 1e-12 and normalise)"
+MASKED = -1e8  # logits below mask their class: no model means them as numbers
+LEAST = -1e18  # the least logit, and what -inf becomes: finite, as its square is in float32
 
 
 def log_softmax(logits: Array, axis: int = -1) -> Array:
@@ -69,7 +68,6 @@ class Generator:
 
     `a`, `b`, `f` are predictions and `y` a truth, shape (..., outputs), class labels one-hot (`ledger` takes numbers
     too); divergences have shape (...).
-    Every method raises ValueError for input outside the domain, NaN, or shapes that do not broadcast.
     """
 
     name = ""
@@ -81,15 +79,11 @@ class Generator:
         >>> KL.divergence([0.0, 0.0], [1.0, 0.0]).round(4)  # of two vectors of logits
         np.float64(0.1201)
         """
-        xp, a, b = self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b")
-        self._check_masks(a, b, "b")
-        return self._divergence(xp, a, b)
+        return self._divergence(*self._pair(self.prediction(a, "a"), self.prediction(b, "b"), "a", "b"))
 
     def loss(self, y: Array, f: Array) -> Array:
         """D(y, f) of a truth y, which may be a one-hot label, and a prediction f."""
-        xp, y, f = self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f")
-        self._check_masks(y, f, "f", truth=True)
-        return self._loss(xp, y, f)
+        return self._loss(*self._pair(self.truth(y, "y"), self.prediction(f, "f"), "y", "f", truth=True))
 
     def mean(self, f: Array) -> Array:
         """Mean coordinates of a prediction (KL: the softmax of its logits)."""
@@ -119,7 +113,8 @@ class Generator:
 
     def curvature(self, f: Array, v: Array, slot: int = 2) -> Array:
         """v'Hv at f with H = Hess phi*(z) (slot 2) or Hess phi(f) (slot 1), shape (...)."""
-        raise NotImplementedError
+        slope = self._slope(f)
+        return array_namespace(v).sum(v * v * slope if slot == 2 else v * v / slope, axis=-1)
 
     def prediction(self, f: Array, name: str = "f") -> Array:
         """`f` as a floating array inside the domain, or ValueError."""
@@ -130,11 +125,22 @@ class Generator:
         return as_arrays(**{name: y})[1]
 
     def _check_masks(self, a, f, name, truth=False):
-        """ValueError if f masks a class by -inf that the prediction, or truth, a needs; KL alone has such classes."""
+        """ValueError if f masks a class that the prediction, or truth, a needs; KL alone has such classes."""
+
+    def _truth_beside(self, f, y, name, interior=False):
+        """`truth` of y (inputs, outputs) for predictions f (..., inputs, outputs); classes may be whole numbers."""
+        y = self.truth(as_targets(y, f, name) if self.classes else y, name, interior)
+        wanted = f"{tuple(f.shape[-2:])}{', or that without the classes' if self.classes else ''}"
+        require(y.shape == f.shape[-2:], name, f"shape {tuple(y.shape)} must be {wanted}")
+        return y
 
     def _dual_step(self, xp, a, b):
         """dual(a) - dual(b); KL: up to a constant, which no product with a difference of means sees."""
         return self.dual(a) - self.dual(b)
+
+    def _slope(self, f):
+        """df/dz of each output, where phi is a sum over outputs."""
+        raise NotImplementedError
 
     def _loss(self, xp, y, f):
         return self._divergence(xp, y, f)
@@ -142,11 +148,14 @@ class Generator:
     def _divergence(self, xp, a, b):
         raise NotImplementedError
 
-    def _pair(self, a, b, name_a, name_b):
-        xp = common_namespace(**{name_a: a, name_b: b})  # both were checked one by one
+    def _pair(self, a, b, name_a, name_b, truth=False):
+        """Both, checked together; each was checked for itself."""
+        xp, a, b = as_real(**{name_a: a, name_b: b})
+        fits = a.ndim and b.ndim and a.shape[-1] == b.shape[-1]
+        fits = fits and all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1]))
         shapes = f"shape {b.shape} does not match that of {name_a}, {a.shape}; the last axis holds the outputs"
-        require(a.ndim and b.ndim and a.shape[-1] == b.shape[-1], name_b, shapes)
-        require(all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1])), name_b, shapes)
+        require(fits, name_b, shapes)
+        self._check_masks(a, b, name_b, truth)
         return xp, a, b
 
     def __repr__(self) -> str:
@@ -189,7 +198,6 @@ class _KL(Generator):
     """phi(p) = sum p log p on the simplex: D(p, q) = KL(p||q), z = logits. A one-hot y: D(y, f) is cross-entropy."""
 
     name, classes = "KL", True
-    tolerance = SUM_TOLERANCE  # how far from one a probability vector may sum; within it, vectors are rescaled
 
     def mean(self, f):
         return _softmax(array_namespace(f), f)[0]
@@ -211,7 +219,7 @@ class _KL(Generator):
 
     def primal_mean(self, f, axis=0):
         xp = array_namespace(f)
-        log_p = xp.clip(_softmax(xp, f)[1], MASK, None)  # a class that all mask stays one
+        log_p = xp.clip(_softmax(xp, f)[1], LEAST, None)  # a class that all mask stays one
         top = xp.max(log_p, axis=axis, keepdims=True)
         return xp.log(xp.mean(xp.exp(log_p - top), axis=axis)) + xp.squeeze(top, axis=axis)
 
@@ -236,23 +244,24 @@ class _KL(Generator):
     def prediction(self, f, name="f"):
         xp, f = as_real(**{name: f})
         require(xp.all(f < xp.inf), name, "holds NaN or infinity; drop those rows, or clip logits before the call")
-        if xp.any(f < MASK):
-            f = xp.clip(f, MASK, None)
-            require(xp.all(xp.max(f, axis=-1) > MASK / 2), name, "masks all classes of a row; leave one")
+        if xp.any(f < MASKED):
+            f = xp.clip(f, LEAST, None)
+            require(xp.all(xp.max(f, axis=-1) >= MASKED), name, "masks all classes of a row; leave one")
         return f
 
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
         check_labels(y, name=name)
-        require(not interior or xp.all(y > 0), name, f"a probability is 0 (a one-hot label?) {NOT_INTERIOR}")
+        require_all((y > 0) | (not interior), name, f"a probability is 0 (a one-hot label?) {NOT_INTERIOR}")
         return y / xp.sum(y, axis=-1, keepdims=True)
 
     def _check_masks(self, a, f, name, truth=False):
-        xp, masked = array_namespace(f), f < MASK / 2
+        xp, masked = array_namespace(f), f < MASKED
         if xp.any(masked):
             needed = a > 0 if truth else _unmasked(xp, a)
-            infinite = "a logit of -inf where a label or the other prediction needs the class: an infinite divergence; "
-            require(not xp.any(needed & masked), name, infinite + "mask the class everywhere, or clip logits")
+            infinite = "a logit of -inf, -1e9 or the like where a label or the other prediction needs the class: an "
+            remedy = "infinite divergence; mask the class everywhere, or clip logits"
+            require(not xp.any(needed & masked), name, infinite + remedy)
 
 
 class _Logistic(Generator):
@@ -281,9 +290,8 @@ class _Logistic(Generator):
     def _loss(self, xp, y, f):
         return xp.sum(KL._loss(xp, self._two(y, 1 - y), self._two(f, 0 * f)), axis=-1)
 
-    def curvature(self, f, v, slot=2):
-        slope = self.mean(f) * self.mean(-f)
-        return array_namespace(v).sum(v * v * slope if slot == 2 else v * v / slope, axis=-1)
+    def _slope(self, f):
+        return self.mean(f) * self.mean(-f)
 
     def truth(self, y, name="y", interior=False):
         xp, y = as_arrays(**{name: y})
@@ -319,13 +327,13 @@ class _ItakuraSaito(_Positive):
         return -1 / f
 
     def from_dual(self, z):
-        return -1 / z
+        return -1 / array_namespace(z).where(z < 0, z, np.nan)  # other z are no dual coordinates
 
     def _divergence(self, xp, a, b):
         return xp.sum(_relative_entropy(xp, 0 * b + 1, a / b, _log_ratio(xp, b, a)), axis=-1)
 
-    def curvature(self, f, v, slot=2):
-        return array_namespace(v).sum((v * f) ** 2 if slot == 2 else (v / f) ** 2, axis=-1)
+    def _slope(self, f):
+        return f * f
 
 
 class _GeneralizedKL(_Positive):
@@ -342,8 +350,8 @@ class _GeneralizedKL(_Positive):
     def _divergence(self, xp, a, b):
         return xp.sum(_relative_entropy(xp, a, b, _log_ratio(xp, xp.where(a > 0, a, b), b)), axis=-1)
 
-    def curvature(self, f, v, slot=2):
-        return array_namespace(v).sum(v * v * f if slot == 2 else v * v / f, axis=-1)
+    def _slope(self, f):
+        return f
 
 
 SQUARED, KL, LOGISTIC = _Quadratic(), _KL(), _Logistic()

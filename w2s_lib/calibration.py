@@ -4,17 +4,14 @@ For NumPy and torch arrays alike. Sources: Guo, Pleiss, Sun and Weinberger (2017
 networks", for the temperature; Naeini, Cooper and Hauskrecht (2015) for the calibration error.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
 from ._checks import Array, as_targets, require, to_numpy
 from ._newton import argmin_convex
-from .bregman import KL, log_softmax
+from .bregman import KL, MASKED, log_softmax
 
 
 def entropy(log_p: Array, axis: int = -1) -> Array:
@@ -29,7 +26,7 @@ def expected_calibration_error(correct: Array, confidence: Array, bins: int = 15
 
     correct    : (..., inputs), whether the most probable class was right, 0 or 1
     confidence : (..., inputs), its probability
-    Returns (...). At most one bin an input is made. Raises ValueError for shapes that differ.
+    Returns (...). At most one bin an input is made.
     """
     require(np.shape(correct) == np.shape(confidence), "confidence", "needs the shape of correct, (..., inputs)")
     excess = to_numpy(confidence) - to_numpy(correct)
@@ -55,12 +52,10 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
 
     truth  : (inputs,) class labels, or (inputs, classes) probabilities, whose most probable class is the right one
     logits : (..., inputs, classes); bins : of the calibration error
-    Raises ValueError for shapes that do not match and values outside the domain.
     """
     z = to_numpy(KL.prediction(logits, "logits"))
     require(z.ndim >= 2, "logits", f"need shape (..., inputs, classes), got {z.shape}")
-    y = KL.truth(to_numpy(as_targets(truth, z, "truth")), "truth")
-    require(y.shape == z.shape[-2:], "truth", f"shape {y.shape} must be {z.shape[-2:]}, or that without the classes")
+    y = to_numpy(KL._truth_beside(z, truth, "truth"))
     KL._check_masks(y, z, "logits", truth=True)
     log_p = log_softmax(z)
     p = np.exp(log_p)
@@ -70,14 +65,14 @@ def scores(truth: Array, logits: Array, bins: int = 15) -> Scores:
     return Scores(correct.mean(-1), cross_entropy.mean(-1), brier.mean(-1), calibration_error, entropy(log_p).mean(-1))
 
 
-def fit_temperature(logits: Array, targets: Array) -> Any:
+def fit_temperature(logits: Array, targets: Array) -> Array:
     """The temperature T of each model that makes the mean of CE(softmax(z / T), q) over its examples least.
 
     logits  : z, (..., examples, classes)
     targets : q, probabilities that broadcast to the shape of z, or class labels (examples,) or (..., examples)
     Returns float64 in the leading shape. Convex in 1/T, which is sought in [0.01, 100]: T = 0.01 where colder is always
     better (the labels are separable: every top class is right), T = 100 where hotter is. No truth is needed.
-    Raises ValueError for shapes that do not match, q that is no distribution, logits that are equal for all classes.
+    Raises ValueError for logits that are equal for all classes.
 
     >>> p = np.array([[0.9, 0.1], [0.3, 0.7]])
     >>> float(fit_temperature(3 * np.log(p), p).round(6))  # three times too sure
@@ -92,13 +87,13 @@ def fit_temperature(logits: Array, targets: Array) -> Any:
     KL._check_masks(q, z, "logits", truth=True)
     z, q = xp.astype(z, xp.float64, copy=False), xp.astype(q, xp.float64, copy=False)
     z = z - xp.max(z, axis=-1, keepdims=True)
-    differ = xp.any((z < 0) & (z > -1e8), axis=(-2, -1))
+    differ = xp.any((z < 0) & (z > MASKED), axis=(-2, -1))
     require(xp.all(differ), "logits", "are the same for all classes: every temperature fits them equally")
 
     def derivatives(beta):
         """Of the mean cross-entropy in beta = 1/T."""
         beta = xp.asarray(beta.reshape(*lead, 1, 1), device=device(z))
-        p = xp.exp(log_softmax(beta * z))
+        p = KL.mean(beta * z)
         mean = xp.sum(p * z, axis=-1, keepdims=True)
         slope = xp.mean(xp.sum((p - q) * z, axis=-1), axis=-1)
         curvature = xp.mean(xp.sum(p * (z - mean) ** 2, axis=-1), axis=-1)

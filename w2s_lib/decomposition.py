@@ -2,16 +2,14 @@ r"""The bias-variance decomposition of a Bregman divergence over models, with co
 
     E D(Y, f) = E D(Y, EY) + D(EY, E*f) + E D(E*f, f)     noise + bias + variance, E*f = (grad phi)^-1(E z)
 
-Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences"; Gupta, Smith, Adlam and
-Mariet (TMLR 2022, arXiv 2206.10566).
+Sources: Pfau (2013), "A generalized bias-variance decomposition for Bregman divergences", theorem 0.1; Gupta, Smith,
+Adlam and Mariet (TMLR 2022, arXiv 2206.10566), sections 3-4; for the corrections the book, "The decomposition".
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from ._checks import Array, as_targets, require, to_numpy
 from .bregman import KL, Generator
@@ -29,19 +27,9 @@ class Decomposition:
     bias: Estimate  # corrected for the finite ensemble; may be negative, and is not clipped
     variance: Estimate
     cross: Estimate  # E<z_g - z, Y - g>, mean zero: what chance in the labels adds
-    bias_values: np.ndarray  # (models, inputs) influence values: their mean is the bias; for paired comparisons
+    bias_values: np.ndarray  # (models, inputs) influence values: of mean bias over all, and over models at each input
     variance_values: np.ndarray  # (models, inputs)
     correction: str
-
-    @property
-    def bias_per_input(self) -> np.ndarray:
-        """Bias at each input, (inputs,)."""
-        return self.bias_values.mean(0)
-
-    @property
-    def variance_per_input(self) -> np.ndarray:
-        """Variance at each input, (inputs,)."""
-        return self.variance_values.mean(0)
 
     def __str__(self) -> str:
         rows = ("total", "noise", "bias", "variance", "cross")
@@ -69,8 +57,6 @@ def decompose(
                   the last axis): adds noise and cross
     clusters    : (models,), as in `crossed_mean`
     A model enters the standard error of the bias through its influence <fhat - y, z_k - zhat>, the jackknife exactly.
-    Raises ValueError for shapes that do not match, too few models, values outside the domain.
-    Source: Pfau 2013, theorem 0.1; Gupta et al. 2022, sections 3-4; corrections: chapter "The decomposition".
 
     >>> from w2s_lib import SQUARED
     >>> parts = decompose([[0.0], [1.0]], [[[1.0], [1.0]], [[3.0], [2.0]]], SQUARED, correction="none")
@@ -83,9 +69,7 @@ def decompose(
     require(correction in CORRECTIONS, "correction", f"must be one of {', '.join(CORRECTIONS)}")
     few = f"{len(f)} models are too few for correction='{correction}'"
     require(CORRECTIONS[correction] <= len(f), "predictions", few)
-    y = as_targets(truth, f, "truth") if generator.classes else truth
-    y = generator.truth(y, "truth", interior=slot == 1 or labels is not None)
-    require(tuple(y.shape) == tuple(f.shape[1:]), "truth", f"shape {tuple(y.shape)} must be {tuple(f.shape[1:])}")
+    y = generator._truth_beside(f, truth, "truth", interior=slot == 1 or labels is not None)
     xp, K = array_namespace(f), len(f)
 
     if slot == 2:  # x: the coordinates that are averaged
@@ -94,7 +78,7 @@ def decompose(
         variance, slope = generator._divergence(xp, centre, f), generator.mean(centre) - y
     else:
         x, centre, g = generator.mean(f), generator.primal_mean(f), generator.from_mean(y)
-        variance, slope = generator._divergence(xp, f, centre), generator._dual_step(xp, centre, g)
+        variance, slope = generator._divergence(xp, f, centre), -generator._dual_step(xp, g, centre)
 
     def risk(prediction):
         return generator._loss(xp, y, prediction) if slot == 2 else generator._divergence(xp, prediction, g)
@@ -108,9 +92,8 @@ def decompose(
     elif correction == "delta":
         excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
     else:
-        all_but_one = (1 - xp.eye(K, dtype=x.dtype, device=device(x))) / (K - 1)
-        others = xp.tensordot(all_but_one, x, axes=1)  # means without each model in turn
-        others = generator.from_dual(others) if slot == 2 else generator.from_mean(others)
+        mean = generator.dual_mean if slot == 2 else generator.primal_mean
+        others = xp.stack([mean(xp.concat([f[:k], f[k + 1 :]])) for k in range(K)])  # without each model in turn
         excess = influence + (K - 1) * (risk(others) - bias)
     total, noise, cross = risk(f), 0 * influence, 0 * influence
     if labels is not None:
@@ -121,8 +104,6 @@ def decompose(
         noise = noise + xp.mean(generator.loss(drawn, interior), axis=0)
         cross = xp.sum(generator._dual_step(xp, interior, f) * (xp.mean(drawn, axis=0) - y), axis=-1)
         total = xp.mean(xp.stack([generator.loss(d, f) for d in drawn]), axis=0)
-    bias, variance = bias + influence - excess, variance + excess
-    total, noise, bias, variance, cross = (to_numpy(x) for x in (total, noise, bias, variance, cross))
-    total, noise, cross = (crossed_mean(x, clusters) for x in (total, noise, cross))
-    parts = crossed_mean(bias, clusters), crossed_mean(variance, clusters)
-    return Decomposition(total, noise, *parts, cross, bias, variance, correction)
+    bias, variance = to_numpy(bias + influence - excess), to_numpy(variance + excess)
+    e = [crossed_mean(x, clusters) for x in (total, noise, bias, variance, cross)]
+    return Decomposition(e[0], e[1], e[2], e[3], e[4], bias, variance, correction)

@@ -12,16 +12,15 @@ Sources: Xu, Yao, Wang and Liu (2026, arXiv 2505.24313), theorem 3.1, for the tw
 form is derived in the book. Performance gap recovered: Burns et al. (2023, arXiv 2312.09390), section 3.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from ._checks import Array, as_arrays, as_targets, common_namespace, require, to_numpy
+from ._checks import Array, as_arrays, as_real, broadcast, require, to_numpy
 from ._newton import argmin_convex
 from .bregman import KL, Generator
 from .intervals import Estimate, crossed_mean, crossed_ratio
@@ -72,7 +71,6 @@ def ledger(
     clusters        : a label per pair, in the leading shape, as in `crossed_mean`. None: pairs that share a teacher or
                       a student because an axis was broadcast form one cluster.
     Risks are D(Y, f): the cross-entropy, less the entropy of Y if Y is soft.
-    Raises ValueError, naming the argument, for NaN, values outside the domain, shapes or masks that do not match.
 
     >>> teacher, student = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]
     >>> print(ledger([0, 1, 0], teacher, student))
@@ -100,14 +98,13 @@ def ledger(
 
     terms = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
     risk_w, risk_s, misfit, residual = terms
-    gain, clusters = risk_w - risk_s, _clusters(clusters, w, s, lead)
-    gap = abs(gain.mean(1) - misfit.mean(1) + residual.mean(1))
-    scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny)
-    entries = crossed_mean(gain, clusters), crossed_mean(misfit, clusters), crossed_mean(residual, clusters)
-    risks = crossed_mean(risk_w, clusters), crossed_mean(risk_s, clusters)
-    pair_gain, pair_misfit, pair_residual = (x.mean(1).reshape(lead) for x in (gain, misfit, residual))
-    by_pair, imbalance = (pair_gain, pair_misfit, pair_residual), float(np.max(gap / scale))
-    return Ledger(*entries, *risks, *by_pair, imbalance, direction, generator.name)
+    entries, clusters = (risk_w - risk_s, misfit, residual), _clusters(clusters, w, s, lead)
+    estimates = (crossed_mean(x, clusters) for x in (*entries, risk_w, risk_s))
+    pairs = [x.mean(1).reshape(lead) for x in entries]
+    scale = np.maximum(sum(abs(x).mean(1) for x in terms), np.finfo(float).tiny).reshape(lead)
+    imbalance = float(np.max(abs(pairs[0] - pairs[1] + pairs[2]) / scale))
+    results: Any = (*estimates, *pairs, imbalance, direction, generator.name)
+    return Ledger(*results)
 
 
 def _checked(truth, teacher, student, generator, direction="forward"):
@@ -117,10 +114,8 @@ def _checked(truth, teacher, student, generator, direction="forward"):
     require(w.ndim >= 2, "teacher", f"need shape (..., inputs, outputs), got {tuple(w.shape)}")
     unlike = f"has (inputs, outputs) = {tuple(s.shape[-2:])}, the teacher {shape}; use the same test inputs"
     require(tuple(s.shape[-2:]) == shape, "student", unlike)
-    y = as_targets(truth, w, "truth") if generator.classes else truth
-    y = generator.truth(y, "truth", interior=direction == "reverse")
-    common_namespace(truth=y, teacher=w, student=s)
-    require(tuple(y.shape) == shape, "truth", f"shape {tuple(y.shape)} must be {shape}")
+    y = generator._truth_beside(w, truth, "truth", interior=direction == "reverse")
+    as_real(truth=y, teacher=w, student=s)  # of one library
     try:
         lead = np.broadcast_shapes(w.shape[:-2], s.shape[:-2])
     except ValueError as error:
@@ -136,7 +131,7 @@ def _checked(truth, teacher, student, generator, direction="forward"):
 def _clusters(clusters, w, s, lead):
     """The labels given, one a pair; else pairs that share an array broadcast along an axis get one label."""
     if clusters is not None:
-        return np.broadcast_to(clusters, lead)
+        return broadcast(clusters, lead, "clusters")
     pad = [(1,) * (len(lead) - x.ndim + 2) + tuple(x.shape[:-2]) for x in (w, s)]
     independent = [n if n == a == b else 1 for n, a, b in zip(lead, *pad)]  # axes along which both sides vary
     return np.broadcast_to(np.arange(math.prod(independent)).reshape(independent), lead)
@@ -167,7 +162,6 @@ class Split:
     residual: Estimate
     calibration: Estimate  # E <E[z_w|f_s] - z_s, E[Y|f_s] - f_s>: error about the teacher x error about the truth
     thrown_away: Estimate  # E Cov(z_w, Y | f_s): what the teacher knew and the student's prediction does not show
-    bins: int
 
     def __str__(self) -> str:
         return "\n".join(_lines(self, "residual", "calibration", "thrown_away"))
@@ -188,7 +182,7 @@ def split_residual(
     truth, teacher, student, clusters : as in `ledger`
     bins   : number of bins: of one output by quantiles, for KL by most probable class and quantiles of its probability
     groups : (inputs,) or (..., inputs) labels to use instead of bins, for predictions that take few values
-    Raises ValueError as `ledger`; for fewer than two inputs a bin; for several outputs other than KL without `groups`.
+    A bin needs two inputs; several outputs, other than KL's, need `groups`.
 
     >>> from w2s_lib import SQUARED
     >>> truth, teacher, student = [[0], [1], [2], [4]], [[0], [1], [2], [5]], [[0], [0], [2], [2]]
@@ -208,13 +202,11 @@ def split_residual(
     columns = by_input(differences, lead, y, w, s)
     outputs = list(zip(columns[: y.shape[-1]], columns[y.shape[-1] :]))  # (z_w - z_s, Y - f_s), (pairs, inputs) each
     groups = _bins(s, bins, generator) if groups is None else groups
-    groups = np.broadcast_to(groups, (*lead, n)).reshape(-1, n)
+    groups = broadcast(groups, (*lead, n), "groups").reshape(-1, n)
     residual = sum(u * v for u, v in outputs)
     covariance = np.array([_binned_products(outputs, pair, labels) for pair, labels in enumerate(groups)])
     clusters = _clusters(clusters, w, s, lead)
-    terms = residual, residual - covariance, covariance
-    residual, calibration, thrown_away = (crossed_mean(x, clusters) for x in terms)
-    return Split(residual, calibration, thrown_away, max(len(np.unique(labels)) for labels in groups))
+    return Split(*(crossed_mean(x, clusters) for x in (residual, residual - covariance, covariance)))
 
 
 def _binned_products(outputs, pair, labels):
@@ -272,8 +264,9 @@ def best_blend(
 
     The risk is convex in t, with slope -residual at t = 0. For the squared loss t* = residual/(2 misfit) and gain =
     misfit (1 - 2 t*): the student wins exactly if t* < 1/2. t* < 0: move further away from the teacher.
-    Arguments as in `ledger`. The weight is sought in [-10, 10]; its standard error is that of an M-estimator.
-    Raises ValueError as `ledger`; if a student equals its teacher; if no blend in the range is best.
+    Arguments as in `ledger`. The weight is sought in [-10, 10], or in what of it has a blend (for Itakura-Saito z_t
+    must stay negative); its standard error is that of an M-estimator.
+    Raises ValueError if a student equals its teacher; if no blend in the range is best.
     """
     y, w, s, lead = _checked(truth, teacher, student, generator)
     xp, pairs = array_namespace(w), math.prod(lead)
@@ -302,7 +295,7 @@ def performance_gap_recovered(teacher: Array, student: Array, ceiling: Array, cl
     """PGR = (student - teacher) / (ceiling - teacher) of mean scores, as an Estimate by the delta method.
 
     Scores have shape (models, inputs): correctness 0/1, or a negative loss; `clusters` as in `crossed_mean`. When
-    ceiling and teacher are close, the interval is wide. Raises ValueError for other shapes and when they are equal.
+    ceiling and teacher are close, the interval is wide; when they are equal, a ValueError.
 
     >>> teacher, student, ceiling = [[0, 1, 0, 0], [0, 0, 0, 1]], [[1, 1, 0, 0], [0, 0, 1, 1]], [[1, 1, 1, 1]] * 2
     >>> performance_gap_recovered(teacher, student, ceiling).value

@@ -10,8 +10,6 @@ and Miller 2011 for clusters). Models that share something, as students of one t
 summed within clusters first. Degrees of freedom follow Satterthwaite (1946).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -16,8 +16,6 @@ Sources: Xu, Yao, Wang and Liu (arXiv 2505.24313); Wang et al. (2019), symmetric
 section 4.3 and appendix A.4, for the auxiliary confidence loss.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +41,6 @@ def _quantile(x, level, used):
 class Loss:
     """What all losses share. z, q: the same shape; the result lacks the axis of the classes."""
 
-    @property
-    def parts(self) -> int:
-        """Number of tensors that `prepare` returns."""
-        return 1
-
     def __call__(self, z: Tensor, q: Tensor, axis: int = -1) -> Tensor:
         """Loss of each example."""
         return self.step_value(z, self.prepare(self._targets(z, q, axis), axis), axis)
@@ -65,11 +58,11 @@ class Loss:
 
     def step_value(self, z: Tensor, labels: Labels, axis: int) -> Tensor:
         """The loss of each example from prepared labels."""
-        return self._value(z.log_softmax(axis), labels, axis)
+        raise NotImplementedError
 
     def step_gradient(self, z: Tensor, labels: Labels, axis: int, step: Step = None) -> Tensor:
         """The gradient from prepared labels; `step` is for losses with a warm-up, None stands for its end."""
-        return self._gradient(z.log_softmax(axis), labels, axis, step)
+        raise NotImplementedError
 
     def one_logit_gradient(self, z: Tensor, labels: Labels, step: Step = None) -> Tensor:
         """For two classes with the logits (0, z): d loss / d z, all of shape (..., 1, examples)."""
@@ -83,25 +76,15 @@ class Loss:
         require(z.shape == q.shape, "q", f"shape {tuple(q.shape)} must be that of z, {tuple(z.shape)}")
         return q
 
-    def _value(self, log_p, labels, axis):
-        raise NotImplementedError
-
-    def _gradient(self, log_p, labels, axis, step):
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """CE = -sum_k q_k log p_k, the forward cross-entropy; least at p = q, where it is H(q)."""
 
-    def _value(self, log_p, labels, axis):
-        return -(labels[0] * log_p).sum(axis)
-
-    def _gradient(self, log_p, labels, axis, step):
-        return log_p.exp() - labels[0]
+    def step_value(self, z, labels, axis):
+        return -(labels[0] * z.log_softmax(axis)).sum(axis)
 
     def step_gradient(self, z, labels, axis, step=None):
-        """softmax(z) - q, without the detour over the logarithm."""
         return z.softmax(axis) - labels[0]
 
     def one_logit_gradient(self, z, labels, step=None):
@@ -113,8 +96,8 @@ class CrossEntropy(Loss):
 class ForwardKL(CrossEntropy):
     """KL(q || p) = CE - H(q), summed over classes (not their mean): zero at p = q, and CE's gradient."""
 
-    def _value(self, log_p, labels, axis):
-        return super()._value(log_p, labels, axis) - entropy(labels[0].log(), axis)
+    def step_value(self, z, labels, axis):
+        return super().step_value(z, labels, axis) - entropy(labels[0].log(), axis)
 
 
 @dataclass(frozen=True)
@@ -123,13 +106,16 @@ class ReverseFamily(Loss):
 
     lam       : weight of the student's entropy, >= 0; gradient p_k (-log q_k - RCE) + lam p_k (log p_k + H)
     clamp     : log q is taken of max(q, clamp); with one-hot labels -log(clamp) is the price of a wrong class
-    smoothing : q is replaced by (1 - smoothing) q + smoothing / K first
-    Raises ValueError where q is 0 and neither helps.
+    smoothing : q is replaced by (1 - smoothing) q + smoothing / K in it
+    a, b      : with weights, a CE + b RCE - lam H(p): see `symmetric_loss`
+    Raises ValueError where q is 0 and neither clamp nor smoothing helps.
     """
 
     lam: float = 0.0
     clamp: float = 0.0
     smoothing: float = 0.0
+    a: float = 0.0
+    b: float = 1.0
 
     def __post_init__(self):
         require(self.lam >= 0, "lam", "must be >= 0")
@@ -137,59 +123,30 @@ class ReverseFamily(Loss):
         require(0 <= self.smoothing <= 1, "smoothing", "must be in [0, 1]")
 
     def prepare(self, q, axis=-1, used=None):
-        """-log q, clamped or smoothed."""
-        q = ((1 - self.smoothing) * q + self.smoothing / q.shape[axis]).clamp(min=self.clamp)
-        require((q > 0).all(), "q", "is 0 somewhere (a hard label?), where RCE needs its logarithm; clamp or smooth it")
-        return (-q.log(),)
+        """-b log q, clamped or smoothed; and q where CE has a weight."""
+        smooth = ((1 - self.smoothing) * q + self.smoothing / q.shape[axis]).clamp(min=self.clamp)
+        remedy = "is 0 somewhere (a hard label?), where RCE needs its logarithm; clamp or smooth it"
+        require((smooth > 0).all(), "q", remedy)
+        return (-self.b * smooth.log(), q) if self.a else (-self.b * smooth.log(),)
 
-    def _value(self, log_p, labels, axis):
-        return (log_p.exp() * labels[0]).sum(axis) - self.lam * entropy(log_p, axis)
+    def step_value(self, z, labels, axis):
+        log_p = z.log_softmax(axis)
+        value = (log_p.exp() * labels[0]).sum(axis) - self.lam * entropy(log_p, axis)
+        return value - self.a * (labels[1] * log_p).sum(axis) if self.a else value
 
-    def _gradient(self, log_p, labels, axis, step):
+    def step_gradient(self, z, labels, axis, step=None):
+        log_p = z.log_softmax(axis)
         p, cost = log_p.exp(), labels[0]
         if self.lam:
             cost = cost + self.lam * torch.where(p > 0, log_p, torch.zeros_like(p))
-        return p * (cost - (p * cost).sum(axis, keepdim=True))
+        gradient = p * (cost - (p * cost).sum(axis, keepdim=True))
+        return gradient + self.a * (p - labels[1]) if self.a else gradient
 
     def one_logit_gradient(self, z, labels, step=None):
-        """p (1 - p) (c_1 - c_0 + lam z), c = -log q: the same for two classes, where log(p / (1 - p)) = z."""
+        """p (1 - p) (c_1 - c_0 + lam z), c = -b log q: the same for two classes, where log(p / (1 - p)) = z."""
         p, cost = z.sigmoid(), labels[0]
-        return p * (1 - p) * (cost[..., 1:, :] - cost[..., :1, :] + self.lam * z)
-
-
-@dataclass(frozen=True)
-class Mixture(Loss):
-    """a first + b second. The symmetric loss is SL = a CE + b RCE (Wang et al. 2019)."""
-
-    first: Loss
-    second: Loss
-    a: float = 1.0
-    b: float = 1.0
-
-    def __post_init__(self):
-        for name, loss in (("first", self.first), ("second", self.second)):
-            require(not isinstance(loss, Squared), name, "must be a loss of probabilities, not the squared one")
-
-    def prepare(self, q, axis=-1, used=None):
-        return (*self.first.prepare(q, axis, used), *self.second.prepare(q, axis, used))
-
-    @property
-    def parts(self):
-        return self.first.parts + self.second.parts
-
-    def _sum(self, method, x, labels, *rest):
-        first, second = getattr(self.first, method), getattr(self.second, method)
-        k = self.first.parts
-        return self.a * first(x, labels[:k], *rest) + self.b * second(x, labels[k:], *rest)
-
-    def _value(self, log_p, labels, axis):
-        return self._sum("_value", log_p, labels, axis)
-
-    def _gradient(self, log_p, labels, axis, step):
-        return self._sum("_gradient", log_p, labels, axis, step)
-
-    def one_logit_gradient(self, z, labels, step=None):
-        return self._sum("one_logit_gradient", z, labels, step)
+        gradient = p * (1 - p) * (cost[..., 1:, :] - cost[..., :1, :] + self.lam * z)
+        return gradient + self.a * (p - labels[1][..., 1:, :]) if self.a else gradient
 
 
 @dataclass(frozen=True)
@@ -205,7 +162,6 @@ class ConfidenceSwitch(Loss):
     c: float
     quantile: bool = False
     reverse: ReverseFamily = ReverseFamily()
-    parts = 3
 
     def __post_init__(self):
         require(0 <= self.c <= 1, "c", "must be in [0, 1]")
@@ -217,17 +173,17 @@ class ConfidenceSwitch(Loss):
         sure = confidence >= (_quantile(confidence, self.c, used) if self.quantile else self.c)
         return sure.unsqueeze(axis), q, *self.reverse.prepare(q, axis)
 
-    def _both(self, method, x, labels, *rest):
-        return (getattr(loss, method)(x, (of,), *rest) for loss, of in zip((CE, self.reverse), labels[1:]))
+    def _of_both(self, method, z, labels, *rest):
+        return (getattr(loss, method)(z, of, *rest) for loss, of in ((CE, labels[1:2]), (self.reverse, labels[2:])))
 
-    def _value(self, log_p, labels, axis):
-        return torch.where(labels[0].squeeze(axis), *self._both("_value", log_p, labels, axis))
+    def step_value(self, z, labels, axis):
+        return torch.where(labels[0].squeeze(axis), *self._of_both("step_value", z, labels, axis))
 
-    def _gradient(self, log_p, labels, axis, step):
-        return torch.where(labels[0], *self._both("_gradient", log_p, labels, axis, step))
+    def step_gradient(self, z, labels, axis, step=None):
+        return torch.where(labels[0], *self._of_both("step_gradient", z, labels, axis))
 
     def one_logit_gradient(self, z, labels, step=None):
-        return torch.where(labels[0], *self._both("one_logit_gradient", z, labels, step))
+        return torch.where(labels[0], *self._of_both("one_logit_gradient", z, labels))
 
 
 @dataclass(frozen=True)
@@ -244,7 +200,6 @@ class AuxiliaryConfidence(Loss):
 
     alpha: float = 0.5
     warmup: int = 0
-    parts = 2
 
     def __post_init__(self):
         require(0 <= self.alpha <= 1, "alpha", "must be in [0, 1]")
@@ -267,13 +222,16 @@ class AuxiliaryConfidence(Loss):
         return self.alpha if step is None else linear_warmup(step, self.warmup, self.alpha)
 
     def _target(self, log_p, labels, axis, step):
+        """What p is drawn to: (1 - alpha) q + alpha times the student's label."""
         alpha, (q, used) = self._alpha(step), labels
         return (1 - alpha) * q + alpha * self.student_label(log_p, axis, used.squeeze(axis))
 
-    def _value(self, log_p, labels, axis):
+    def step_value(self, z, labels, axis):
+        log_p = z.log_softmax(axis)
         return -(self._target(log_p, labels, axis, None) * log_p).sum(axis)
 
-    def _gradient(self, log_p, labels, axis, step):
+    def step_gradient(self, z, labels, axis, step=None):
+        log_p = z.log_softmax(axis)
         return log_p.exp() - self._target(log_p, labels, axis, step)
 
     def one_logit_gradient(self, z, labels, step=None):
@@ -310,7 +268,7 @@ RCE, KL_REVERSE = ReverseFamily(lam=0.0), ReverseFamily(lam=1.0)
 SQUARED_LOSS = Squared()
 
 
-def symmetric_loss(a: float = 1.0, b: float = 1.0, **reverse: float) -> Mixture:
+def symmetric_loss(a: float = 1.0, b: float = 1.0, **reverse: float) -> ReverseFamily:
     """SL = a CE + b RCE (Wang et al. 2019); `reverse` sets the clamp or the smoothing of RCE.
 
     Sources differ on the weights: (.1, 1) in the paper on weak-to-strong losses, (1, .1) in its code.
@@ -318,4 +276,4 @@ def symmetric_loss(a: float = 1.0, b: float = 1.0, **reverse: float) -> Mixture:
     >>> symmetric_loss(clamp=1e-3)(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))  # -log p + (1 - p) log 1000
     tensor([0.9504])
     """
-    return Mixture(CE, ReverseFamily(lam=0.0, **reverse), a, b)
+    return ReverseFamily(a=a, b=b, **reverse)

@@ -5,13 +5,11 @@ labels of the teacher; that measures the distance to the teacher, so its choice 
 `recommend` goes further. The chapter "The recipe" measures by how much, and says where it fails.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._checks import Array, as_arrays, as_targets, require, to_numpy
+from ._checks import Array, as_arrays, require, to_numpy
 from .bregman import KL, log_softmax
 from .calibration import fit_temperature
 
@@ -21,7 +19,7 @@ def one_standard_error(losses: Array) -> int:
 
     losses : (points, examples), the points ordered from the least regularised to the most
     The standard error is that of the best point's mean over examples. Source: Breiman, Friedman, Olshen and Stone
-    (1984), section 3.4.3. Raises ValueError for another shape, fewer than two examples, NaN or infinity.
+    (1984), section 3.4.3.
 
     >>> one_standard_error([[1, 3], [0, 2], [1.5, 2.2], [9, 9]])  # means 2, 1, 1.85, 9; the least one's error is 1
     2
@@ -67,13 +65,10 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
     labelled    : (m,) places of these inputs; None: truth has one class for each input
     Every student is given one temperature by the teacher's labels first. Without `truth` the choice is that of
     `one_standard_error`, with it the least cross-entropy on it, the most regularised of equals.
-    Raises ValueError, naming the argument, for shapes that do not match, a path of one point, rows that are no
-    distributions, labels that are no classes, places outside the inputs or named twice.
     """
     z = to_numpy(KL.prediction(z_path, "z_path"))
     require(z.ndim == 3 and len(z) > 1, "z_path", f"need shape (points >= 2, inputs, classes), got {z.shape}")
-    q = KL.truth(to_numpy(as_targets(weak_labels, z, "weak_labels")), "weak_labels")
-    require(q.shape == z.shape[1:], "weak_labels", f"shape {q.shape} must be {z.shape[1:]}, that of one point's logits")
+    q = to_numpy(KL._truth_beside(z, weak_labels, "weak_labels"))
     temperatures = fit_temperature(z, q)
     log_p = log_softmax(z / temperatures[:, None, None])
     losses = -(q * log_p).sum(-1)
@@ -84,9 +79,7 @@ def recommend(weak_labels: Array, z_path: Array, truth: Array = None, labelled: 
         require(labelled is None, "labelled", "names inputs whose true classes are not given; pass truth too")
         return advice
     rows = _places(labelled, len(q))
-    y = KL.truth(to_numpy(as_targets(truth, z[:, rows], "truth")), "truth")
-    shape = len(rows), z.shape[2]
-    require(y.shape == shape, "truth", f"shape {y.shape} must be {shape}, or that without the classes")
+    y = to_numpy(KL._truth_beside(z[:, rows], truth, "truth"))
     KL._check_masks(y, z[:, rows], "z_path", truth=True)
     true_loss = -(y * log_p[:, rows]).sum(-1).mean(1)
     index = int(np.flatnonzero(true_loss <= true_loss.min())[-1])

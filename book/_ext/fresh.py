@@ -17,7 +17,8 @@ import shutil
 import sys
 from pathlib import Path
 
-EXECUTION = ("w2s_lib/**/*.py", "requirements.txt", "pyproject.toml", "book/_data/**/*")
+LIBRARY = ("w2s_lib/**/*.py", "w2s_lib/**/*.js", "w2s_lib/**/*.css")
+EXECUTION = (*LIBRARY, "requirements.txt", "pyproject.toml", "book/_data/**/*")
 UNUSED = ("book/_data/paper_map.yaml",)  # read by an extension, by no chapter
 SITE = ("book/_static/**/*", "book/_ext/**/*.py", "_config.yml", "_toc.yml")
 

@@ -11,7 +11,7 @@ import numpy as np
 from dask.distributed import Client, LocalCluster
 
 from w2s_lib.experiments.half_blind import HalfBlind, half_blind
-from w2s_lib.experiments.store import Store, grid
+from w2s_lib.experiments.sweep_store import Store, grid
 
 CONFIGS = grid(HalfBlind(seeds=2), teacher_labels=[20, 60, 200], prior_precision=[0.1, 1.0])
 

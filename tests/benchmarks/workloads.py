@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neural_network import MLPClassifier
 
-from w2s_lib.ridge import decompose_features, sampled_teachers, student_path
+from w2s_lib.experiments.closed_forms import sampled_teachers, student_path
+from w2s_lib.ridge import decompose_features
 from w2s_lib.training import Compute, fit_probes, train
 from w2s_lib.training.network import Network, initialise
 

@@ -1,6 +1,6 @@
 """Pictures of every page, wide, narrow and dark, in _build/shots, and the README's: `make shots`, then look at them."""
 
-from browser import HTML, NARROW, NO_BROWSER, REVEAL, ROOT, WIDE, chromium, find_chromium, opened, pages
+from browser import HTML, NARROW, NO_BROWSER, ROOT, WIDE, chromium, find_chromium, opened, pages
 
 VIEWS = {"wide": (WIDE, False), "narrow": (NARROW, False), "dark": (WIDE, True)}
 
@@ -17,9 +17,9 @@ def main():
                     target = folder / f"{name.removesuffix('.html').replace('/', '-')}-{view}.png"
                     page.screenshot(path=target, full_page=True)
                     print(target.relative_to(ROOT))
-        with opened(browser, (HTML / "book/course/03_bias_variance_decomposition.html").as_uri()) as (page, _, _):
-            page.evaluate(REVEAL)
-            page.locator("#fig-cloud .explorable.is-live").screenshot(path=ROOT / "book/_images/readme_explorable.png")
+        still = {"reduced_motion": "reduce", "device_scale_factor": 2}
+        with opened(browser, (HTML / "book/index.html").as_uri(), **still) as (page, _, _):
+            page.locator(".live-ledger:has(svg[width])").screenshot(path=ROOT / "book/_images/readme_ledger.png")
 
 
 if __name__ == "__main__":

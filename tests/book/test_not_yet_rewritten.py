@@ -14,10 +14,6 @@ from editorial import complaints
 from measure_pages import every_page
 
 NOT_YET_REWRITTEN = [
-    "index",
-    "01_phenomenon",
-    "04_gap_ledger",
-    "05_posterior_mean_teacher",
     "06_capacity",
     "07_overfitting_and_entropy",
     "08_forward_and_reverse_cross_entropy",

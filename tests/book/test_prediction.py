@@ -133,7 +133,7 @@ def source(items, folded="```{dropdown} The answer\n**Answer 2.** Why.\n```", be
 
 
 def build(folder, text):
-    (folder / "picture.png").write_bytes((ROOT / "book/_images/readme_explorable.png").read_bytes())
+    (folder / "picture.png").write_bytes((ROOT / "book/_images/readme_ledger.png").read_bytes())
     return build_page(folder, f"# Page\n\n{text}", "sphinx_design", "prediction")
 
 

@@ -144,6 +144,7 @@ def test_a_finding_is_told_from_a_name(sentence, states):
         (r"\frac{\min(N, d_s)}{2}", {"N", "d_s"}),
         (r"\underbrace{D(a, b)}_{\text{the gain}} = O(n)", {"D", "a", "b", "n"}),
         (r"\hat f_{\mathrm{best}} \log p", {"f", "p"}),
+        (r"2e^{-z} + e_k", {"z", "e_k"}),
         (r"\sum_{k = 1}^K p_k", {"k", "K", "p_k"}),
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 from dialogues import dialogue, write_pairs
 
 from w2s_lib.experiments import fetch, tasks
-from w2s_lib.experiments.store import digest
+from w2s_lib.experiments.sweep_store import digest
 from w2s_lib.experiments.tasks import load_images, load_task, prompt
 
 read_images = load_images.__wrapped__  # anew at each call

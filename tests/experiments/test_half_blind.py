@@ -44,9 +44,9 @@ def test_half_blind_teacher_is_blind_and_honest(calls):
     assert calls[0]["X"].shape == (pool, 64)
     np.testing.assert_array_equal(together[np.lexsort(together.T)], images.pixels[np.lexsort(images.pixels.T)])
 
-    teacher, soft, hard, ceiling = calls
+    teacher, soft, hard, ceiling, gold = calls
     assert np.all(teacher["mask"] == images.left_half())
-    assert all(call["mask"] is None for call in (soft, hard, ceiling))
+    assert all(call["mask"] is None for call in (soft, hard, ceiling, gold))
     assert np.all(teacher["weights"].sum(1) == config.teacher_labels)
     per_class = teacher["weights"] @ to_numpy(teacher["targets"])
     assert np.all(per_class == config.teacher_labels / 10)  # stratified
@@ -58,6 +58,9 @@ def test_half_blind_teacher_is_blind_and_honest(calls):
     np.testing.assert_allclose(soft["targets"], labels, atol=1e-12)
     np.testing.assert_array_equal(np.argmax(hard["targets"], -1), labels.argmax(-1))
     np.testing.assert_array_equal(ceiling["targets"], teacher["targets"])
+    for same in ("weights", "targets", "l2", "tol"):  # strong on gold: the teacher's images and labels, seen whole
+        np.testing.assert_array_equal(gold[same], teacher[same])
+    np.testing.assert_allclose(to_numpy(fit_probes(**gold).logits(run.pixels)), run.gold, atol=1e-12)
 
     # the teacher's logits do not change with the right half; seeds do not depend on how many are run
     left = images.left_half()
@@ -65,7 +68,8 @@ def test_half_blind_teacher_is_blind_and_honest(calls):
     torch.testing.assert_close(probe.logits(run.pixels * left), probe.logits(run.pixels))
     again = half_blind(replace(config, seeds=2))
     np.testing.assert_allclose(again.teacher, run.teacher[:2], atol=1e-3)
-    assert np.all(run.correct("ceiling").mean(1) > run.correct("teacher").mean(1))
+    for better, worse in (("ceiling", "gold"), ("gold", "hard"), ("ceiling", "teacher")):
+        assert np.all(run.correct(better).mean(1) > run.correct(worse).mean(1))
 
 
 def test_teachers_by_penalty_set_and_resample(calls):

@@ -7,9 +7,8 @@ import pytest
 import torch
 from small_protocol import SMALL
 
-from w2s_lib.experiments import teachers_and_students
-from w2s_lib.experiments.data_split import load_features, split_data
-from w2s_lib.experiments.protocol import run
+from w2s_lib.experiments.protocol import run, teachers_and_students
+from w2s_lib.experiments.protocol.data_split import load_features, split_data
 from w2s_lib.training import Compute
 
 NOT_TEST = ("choice_", "weak_", "true_", "temperature", "cace_c")  # arrays that no test label may touch

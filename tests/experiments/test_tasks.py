@@ -9,7 +9,7 @@ from dialogues import dialogue, write_pairs
 
 from w2s_lib.experiments import fetch
 from w2s_lib.experiments.encoders import features
-from w2s_lib.experiments.store import digest
+from w2s_lib.experiments.sweep_store import digest
 from w2s_lib.experiments.tasks import CLEAR, TASKS, Images, load_images, load_task, prompt
 
 

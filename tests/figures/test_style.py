@@ -1,6 +1,7 @@
 """The palette measured, what is glued and what is drawn."""
 
 import itertools
+from decimal import Decimal
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -129,16 +130,25 @@ def test_bars_of_a_ledger_lead_from_misfit_to_gain(misfit, residual):
     np.testing.assert_allclose(ends, [sorted(pair) for pair in ((0, misfit), (misfit, gain), (0, gain))])
     assert len({bar.get_hatch() for bar in ax.patches}) == 3
     written = [text.get_text() for text in ax.texts]
-    assert written[0] == "one" and len(written) == 7 and written[4:] == ["1.0", "0.50", "0.50"]
+    assert written[0] == "one" and len(written) == 7 and written[4:] == ["1.00", "0.50", "0.50"]
     low, high = ax.get_xlim()
     assert low <= min(0, gain) and max(misfit, gain, 1) < high
     plt.close(fig)
 
 
-def test_bars_of_a_ledger_write_rounding_as_zero():
+@pytest.mark.parametrize(("misfit", "residual"), [(1.2466, 0.7143), (0.583, 0.447), (0.0027, 0.00135), (40.4, -3.26)])
+def test_the_numbers_of_the_bars_balance_as_printed(misfit, residual):
     fig, ax = plt.subplots()
-    figures.ledger_bars(ax, {"": book(0.5, -1.5e-18), " ": book(0.0, 0.0)})
-    assert [text.get_text() for text in ax.texts if text.get_text() != " "] == ["0.50", "0", "0.50", "0", "0", "0"]
+    figures.ledger_bars(ax, {"": book(misfit, residual)})
+    m, r, g = (Decimal(text.get_text().replace(figures.style.MINUS, "-")) for text in ax.texts)
+    assert m - r == g and abs(float(m) - misfit) < 0.006 * misfit
+    plt.close(fig)
+
+
+def test_a_bar_that_is_rounding_reads_zero():
+    fig, ax = plt.subplots()
+    figures.ledger_bars(ax, {"": book(0.5, -1.5e-15)})
+    assert [text.get_text() for text in ax.texts] == ["0.500", "0", "0.500"]
     plt.close(fig)
 
 

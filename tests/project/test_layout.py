@@ -14,8 +14,9 @@ from browser import ROOT
 
 # A room imports from the lines below its own, and from no other room of its line.
 LAYERS = (
-    ("__main__",),  # the command line, which starts what it is asked for
-    ("experiments", "figures", "cli"),
+    ("__main__",),
+    ("cli",),  # the command line, which starts what it is asked for
+    ("experiments", "figures"),
     ("__init__",),  # what `import w2s_lib` offers; a room imports from the room that has it, never from here
     ("audit", "selection"),
     ("training", "ridge"),
@@ -26,10 +27,10 @@ LAYERS = (
     ("_checks",),
 )
 LEVEL = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
-OUTSIDE_THE_CORE = ("experiments", "figures", "cli")
+OUTSIDE_THE_CORE = ("experiments", "figures", "cli", "__main__")
 CORE_PACKAGES = {"w2s_lib", "torch", "numpy", "scipy", "array_api_compat", "tqdm"} | sys.stdlib_module_names
 
-CORE_LINES = 2960  # the goal is 2,600; it may shrink, never grow
+CORE_LINES = 2600  # it may shrink, never grow
 
 
 def library():
@@ -93,15 +94,18 @@ def foreign_imports_of_the_core(modules):
 
 
 def without_partners(modules, tests):
-    """Modules without a test file of their name, test files without a module; `tests`: paths below tests/."""
-    expected = {}
+    """Modules without a test file of their name, test files without a module or a package; `tests`: below tests/."""
+    expected, packages = {}, set()
     for module in modules:
-        *folders, name = module.split(".")[1:]
-        if name != "__init__":
-            expected["/".join([*folders, f"test_{name.strip('_')}.py"])] = module
+        *folders, name = module.removesuffix(".__init__").split(".")[1:] or [""]
+        test = "/".join([*folders, f"test_{name.strip('_')}.py"])
+        if module.endswith(".__init__"):
+            packages.add(test)
+        else:
+            expected[test] = module
     mirrors = {test for test in tests if not test.startswith(("book/", "benchmarks/", "project/"))}
     yield from (f"{expected[test]} has no tests/{test}" for test in sorted(expected.keys() - mirrors))
-    yield from (f"tests/{test} has no module of its name" for test in sorted(mirrors - expected.keys()))
+    yield from (f"tests/{test} has no module of its name" for test in sorted(mirrors - expected.keys() - packages))
 
 
 def test_imports_go_one_way():
@@ -126,11 +130,12 @@ def test_every_module_has_its_tests_and_every_test_its_module():
 
 
 def test_every_room_is_documented():
-    """By name in the page of the library; a package that says what it offers (`__all__`) stands for its modules."""
+    """By name in the page of the library; two packages stand for their modules, and one has something of its own."""
     page = (ROOT / "book" / "reference" / "library.md").read_text()
     documented = set(re.findall(r"automodule:: (w2s_lib\S+)", page))
     packages = ("w2s_lib.training", "w2s_lib.figures")
-    public = (module for module in library() if "._" not in module and room_of(module) != "cli")
+    public = {module for module in library() if "._" not in module and room_of(module) != "cli"}
+    public.add("w2s_lib.experiments.protocol")
     assert {next((p for p in packages if module.startswith(p)), module) for module in public} == documented
 
 
@@ -184,6 +189,7 @@ def test_a_missing_partner_is_seen():
     tests = {"test_checks.py", "test_bregman.py", "test_calibration.py", "test_gain.py", "test_audit.py"}
     tests |= {"training/test_loop.py", "experiments/test_store.py", "figures/test_style.py", "book/test_pages.py"}
     assert not [*without_partners(HOUSE, tests)]
+    assert not [*without_partners(HOUSE, tests | {"test_training.py"})]  # of a package
     assert [*without_partners(HOUSE, tests - {"training/test_loop.py"} | {"test_split.py"})] == [
         "w2s_lib.training.loop has no tests/training/test_loop.py",
         "tests/test_split.py has no module of its name",

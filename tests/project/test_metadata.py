@@ -37,10 +37,10 @@ def test_the_newest_entry_of_the_changelog_is_this_version():
 
 
 def test_the_new_names_in_the_changelog_exist():
-    """The right column of the newest entry's tables of what was renamed."""
-    newest = RELEASE.split((ROOT / "CHANGELOG.md").read_text())[3]
+    """The right column of the newest section's tables of what was renamed, released or not."""
+    newest = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     columns = re.findall(r"^\|.*\|(.*)\|$", newest, re.MULTILINE)
     names = [name for column in columns for name in re.findall(r"`(w2s_lib[\w.]*)`", column)]
-    assert len(names) > 20
+    assert len(names) > 15
     for name in names:
         assert pydoc.locate(name) is not None, name

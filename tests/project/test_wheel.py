@@ -17,11 +17,12 @@ from browser import ROOT
 from packaging.requirements import Requirement
 
 CORE = ("torch", "numpy", "scipy", "array-api-compat", "tqdm")
-EVERY_ROOM = """
+EXTRAS = ("w2s_lib.experiments", "w2s_lib.figures", "w2s_lib.cli.evidence_command", "w2s_lib.__main__")
+EVERY_ROOM = f"""
 import importlib, pkgutil, sys, w2s_lib
 assert not hasattr(sys, "ps1") and "site-packages" in w2s_lib.__file__, w2s_lib.__file__
 for room in pkgutil.walk_packages(w2s_lib.__path__, "w2s_lib."):
-    if not room.name.startswith(("w2s_lib.experiments", "w2s_lib.figures", "w2s_lib.__main__")):
+    if not room.name.startswith({EXTRAS}):
         print(importlib.import_module(room.name).__name__)
 """
 
@@ -89,13 +90,13 @@ def test_the_core_needs_five_packages_and_all_else_is_an_extra(wheel):
         assert re.search(rf"^{name}==", pinned, re.MULTILINE), f"{name} is not pinned in requirements.txt"
 
 
-def test_the_wheel_holds_every_module_the_types_and_the_licence(wheel):
+def test_the_wheel_holds_every_module_and_what_it_reads_the_types_and_the_licence(wheel):
     from zipfile import ZipFile
 
     names = set(ZipFile(wheel).namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "w2s_lib").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
-    assert "w2s_lib/py.typed" in names
+    assert {f"w2s_lib/figures/live_ledger.{suffix}" for suffix in ("js", "css")} | {"w2s_lib/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -103,7 +104,7 @@ def test_every_core_room_imports_without_the_packages_of_the_experiments(python)
     done = python("-c", EVERY_ROOM)
     assert done.returncode == 0, done.stderr
     rooms = {str(p.relative_to(ROOT).with_suffix("")).replace("/", ".") for p in (ROOT / "w2s_lib").rglob("*.py")}
-    core = {room for room in rooms if not re.match(r"w2s_lib\.(experiments|figures|__)", room)}
+    core = {room for room in rooms if not room.startswith((*EXTRAS, "w2s_lib.__"))}
     assert set(done.stdout.split()) == {room.removesuffix(".__init__") for room in core}
     for package in ("sklearn", "joblib", "matplotlib", "pandas", "altair", "pytest"):
         assert "ModuleNotFoundError" in python("-c", f"import {package}").stderr, f"the environment has {package}"

@@ -19,10 +19,10 @@ GREEK = re.findall(
     " tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell",
 )
 SCRIPT = r"\\(?:mathbb|mathcal|mathscr|mathfrak)\s*(?:\{\s*\w\s*\}|\w)"
-# words in a formula, what it is laid out with, and the O of an order
+# words in a formula, what it is laid out with, the O of an order, and the number e with its exponent
 WORDS = re.compile(
     r"\\(?:text|textbf|textit|textsf|mathrm|mathsf|mathit|operatorname|label|tag|begin|end|color|hspace|vspace|phantom"
-    r"|ref|eqref)\*?\s*\{[^{}]*\}(?:\{[clr|]*\})?|\bO(?=\s*(?:\\big+l?)?\()"
+    r"|ref|eqref)\*?\s*\{[^{}]*\}(?:\{[clr|]*\})?|\bO(?=\s*(?:\\big+l?)?\()|(?<![A-Za-z\\])e(?=\s*\^)"
 )
 LETTER = rf"{SCRIPT}|\\[A-Za-z]+|[A-Za-z]"
 SUBSCRIPT = rf"_\s*(?:\{{(?P<braced>(?:[^{{}}]|\{{[^{{}}]*\}})*)\}}|(?P<bare>{LETTER}|\d))"

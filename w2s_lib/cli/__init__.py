@@ -1,1 +1,1 @@
-"""The command line: files in, text or JSON out. `python -m w2s_lib` calls it."""
+"""The command line: files in, words or JSON out. `python -m w2s_lib` calls it."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..audit import audit
+from .audit_report import as_dict, report
 from .prediction_files import in_file, read_predictions
 
 
@@ -28,13 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
-        arrays = read_predictions(options.file)
+        arrays = read_predictions(options.file, options.probabilities)
         with in_file(options.file), warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
-            report = audit(*arrays, probabilities=options.probabilities)
+            found = audit(*arrays, probabilities=options.probabilities)
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     for note in notes:
         print(f"{parser.prog}: warning: {options.file}: {note.message}", file=sys.stderr)
-    print(json.dumps(report.as_dict(), indent=1, allow_nan=False) if options.json else report)
+    print(json.dumps(as_dict(found), indent=1, allow_nan=False) if options.json else report(found))
     return 0

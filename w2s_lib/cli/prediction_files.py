@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ..audit import TWO_CLASSES, Numbers, RowError, check
+from ..audit import TWO_CLASSES
+from .prediction_rows import Numbers, RowError, check_rows
 
 Arrays = tuple[Numbers, Numbers, Numbers]  # labels, teacher, student
 LAYOUT = "the columns must be label, teacher_0, teacher_1, ..., student_0, student_1, ..."
@@ -56,12 +57,12 @@ def in_file(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_predictions(path: str | Path) -> Arrays:
+def read_predictions(path: str | Path, probabilities: bool = False) -> Arrays:
     """(labels, teacher, student) of a .csv, .npz or .parquet file, as float64: (inputs,), two of (inputs, classes).
 
     Columns are label, teacher_0, ..., student_0, ...; arrays truth (or labels), teacher, student. A missing label is
     NaN or -1. Capitals, quotes, another order, a byte-order mark, semicolons or tabs for commas and the index column of
-    pandas change nothing.
+    pandas change nothing. `probabilities`: they are no logits, and must be above 0 with a sum of one.
     Raises ValueError that names the file, row and column (or array) and the remedy; OSError where there is no file;
     ImportError if pyarrow, which reads .csv and .parquet, is missing.
     """
@@ -74,7 +75,7 @@ def read_predictions(path: str | Path) -> Arrays:
         if not path.stat().st_size:
             raise ValueError("is empty; write the predictions to it")
         arrays = reader(path)
-        check(*arrays)
+        check_rows(*arrays, probabilities)
     return arrays
 
 

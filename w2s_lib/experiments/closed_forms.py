@@ -1,15 +1,117 @@
-r"""Closed forms of the book's two exact worlds, squared loss: linear students at fixed inputs, random linear features.
+r"""Expected ledgers in closed form, squared loss: no teacher is trained, and none is drawn.
 
-Each is derived in the book: `smoother_path` and `best_smoother` in depth, on the page on averaging,
-`random_feature_ledger` and `posterior_mean_distance` in the chapter on capacity.
+    ridge students, averaged over a sample of teachers or over their label noise     `student_path`
+    linear students at fixed inputs                                                  `smoother_path`, `best_smoother`
+    students on random linear features                                               `random_feature_ledger`
+
+A student's risk, misfit and residual are quadratic in the teacher, so the teacher's mean and second moments suffice:
+for a ridge student O(k^2) a penalty in the basis U of `ridge`, k = min(n, p), whatever the number of teachers. The
+others are derived in the book: linear students on the page on averaging, random features in the chapter on capacity.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .._checks import Array, require
-from ..ridge import ExpectedLedger, StudentPath, as_float64
+from ..ridge import Ridge, as_float64
+
+
+@dataclass(frozen=True)
+class ExpectedLedger:
+    """Expected entries, squared loss: gain = misfit - residual; numbers or arrays."""
+
+    gain: Array
+    misfit: Array
+    residual: Array
+
+
+@dataclass(frozen=True)
+class StudentPath(ExpectedLedger):
+    """Averages over teachers and test inputs, one a penalty (or a smoother); squared loss, risks against the truth."""
+
+    teacher_risk: Array
+    student_risk: Array
+
+
+@dataclass(frozen=True)
+class TeacherMoments:
+    """Mean and second moments of teachers f on n training inputs (1) and m test inputs (2), in factors of rank r."""
+
+    mean: Array  # (n + m,)
+    train: Array  # F1 (n, r)
+    test: Array  # F2 (m, r): E f_1 f_1' = F1 F1', E f_1 f_2' = F1 F2'
+    power: Array  # E|f_2|^2 / m
+
+
+def sampled_teachers(predictions: Array, n: int) -> TeacherMoments:
+    """Moments of a sample of teachers, predictions (teachers, n + m) on n training inputs, then on m test inputs.
+
+    Exact for these teachers, at the same cost for any number of them, as the factors are brought to few columns.
+    Raises ValueError for other shapes, and unless 0 < n < n + m.
+    """
+    xp, f = as_float64(predictions=predictions)
+    require(f.ndim == 2, "predictions", f"need shape (teachers, inputs), got {tuple(f.shape)}")
+    require(0 < n < f.shape[1], "n", f"must leave training and test inputs of {f.shape[1]}")
+    mean, power, root = xp.mean(f, axis=0), xp.mean(f[:, n:] ** 2), len(f) ** 0.5
+    basis, _ = xp.linalg.qr(f[:, :n:8])  # small teachers have a low rank: some inputs span all others
+    small, norm = basis.mT @ f, xp.linalg.matrix_norm
+    f = small if norm(f[:, :n] - basis @ small[:, :n]) <= 1e-13 * norm(f[:, :n]) else f
+    F1, F2 = f[:, :n].mT, f[:, n:].mT
+    if len(f) > 2 * n:
+        square, U = xp.linalg.eigh(F1 @ F1.mT)
+        scale = xp.sqrt(xp.clip(square, 1e-14 * xp.max(square), None))
+        F1, F2 = U * scale, F2 @ F1.mT @ U / scale
+    return TeacherMoments(mean, F1 / root, F2 / root, power)
+
+
+def ridge_teachers(ridge: Ridge, features: Array, lam: float, truth: Array, noise: float, n: int) -> TeacherMoments:
+    """Moments of teachers that are ridge regressions on truth + N(0, noise^2) labels, in closed form over that noise.
+
+    ridge    : the teacher's decomposed training features; lam: the teacher's penalty
+    features : (n + m, p), the teacher's on the student's n training inputs, then on the test inputs
+    truth    : (inputs,), on the teacher's training inputs; noise: standard deviation of a label
+    Raises ValueError for shapes that do not match, several penalties, or noise < 0.
+    """
+    require(ridge.U.ndim == 2, "ridge", "must be one decomposition, not a stack")
+    smoother = ridge.smoother(features, lam)
+    xp, truth, _ = as_float64(truth=truth, s=ridge.s)
+    require(0 < n < len(smoother), "n", f"must leave training and test inputs of {len(smoother)}")
+    require(truth.shape == (len(ridge.U),), "truth", f"need shape {(len(ridge.U),)}, got {tuple(truth.shape)}")
+    require(noise >= 0, "noise", "is a standard deviation, >= 0")
+    mean = smoother @ truth
+    factor = xp.concat([mean[:, None], noise * smoother], axis=1)
+    return TeacherMoments(mean, factor[:n], factor[n:], xp.sum(factor[n:] ** 2) / (len(factor) - n))
+
+
+def student_path(ridge: Ridge, features: Array, lambdas: Array, truth: Array, teachers: TeacherMoments) -> StudentPath:
+    r"""The ledger of the ridge student on the teachers' labels, averaged over the teachers in closed form.
+
+    ridge, features : the student's n training inputs, decomposed; its features on m test inputs, (m, p)
+    truth, teachers : g on the test inputs, (m,); the moments of the teachers on training and test inputs
+    With B = features V and C = U'F1, summed over test inputs: E|f_s|^2 = a'(B'B * CC')a, E f_s f_w = a'(C * B'F2)1,
+    E f_s g the same with the mean; the entries are sums of these. Raises ValueError for shapes that do not match.
+
+    >>> from w2s_lib.ridge import decompose_features
+    >>> ridge, teachers = decompose_features([[1], [2]]), sampled_teachers([[2, 2, 4], [0, 2, 2]], n=2)
+    >>> path = student_path(ridge, [[3]], lambdas=0, truth=[3], teachers=teachers)
+    >>> [round(float(entry[0]), 9) for entry in (path.gain, path.misfit, path.residual)]
+    [0.64, 0.16, -0.48]
+    """
+    require(ridge.U.ndim == 2, "ridge", "must be one decomposition, not a stack")
+    xp, g, mean, _ = as_float64(truth=truth, mean=teachers.mean, s=ridge.s)
+    U, F1, F2, B = ridge.U, teachers.train, teachers.test, ridge._checked(features) @ ridge.V
+    n, m = len(U), len(B)
+    require(len(F1) == n and len(F2) == m, "teachers", f"are for {len(F1)} + {len(F2)} inputs, not {n} + {m}")
+    require(g.shape == (m,), "truth", f"need shape {(m,)}, got {tuple(g.shape)}")
+    a, C = ridge.filters(lambdas), U.mT @ F1  # (penalties, k), (k, r)
+    ss = xp.sum(a @ (B.mT @ B * (C @ C.mT)) * a, axis=1) / m
+    sw, sg = a @ xp.sum(C * (B.mT @ F2), axis=1) / m, a @ ((U.mT @ mean[:n]) * (B.mT @ g)) / m
+    ww, wg, gg = teachers.power, mean[n:] @ g / m, g @ g / m
+    teacher, student = ww - 2 * wg + gg + 0 * ss, ss - 2 * sg + gg
+    return StudentPath(teacher - student, ss - 2 * sw + ww, 2 * (wg - sw - sg + ss), teacher, student)
 
 
 def smoother_path(smoothers: Array, mean: Array, covariance: Array, truth: Array) -> StudentPath:

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from .._checks import require
 from .fetch import cache_folder
-from .store import sweep_up, write_whole
+from .sweep_store import sweep_up, write_whole
 from .tasks import Images, Task
 
 SHARD = 1000  # inputs a file of the cache

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .._checks import require
-from .store import write_whole
+from .sweep_store import write_whole
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"

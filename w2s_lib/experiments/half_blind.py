@@ -3,7 +3,7 @@
 Every model is a softmax regression, at scikit-learn's default penalty unless told otherwise, so nothing was tuned.
 `split_images` deals out the images; the four worlds differ in what they train on them and return:
 
-    half_blind               teacher, students and ceiling of each seed, judged on the test images
+    half_blind               teacher, students, ceiling and strong on gold of each seed, judged on the test images
     half_blind_transfer_sets one teacher a seed, and the images that it labels: for students trained elsewhere
     half_blind_teachers      many teachers, by penalty, training set and resample of it
     half_blind_ensemble      many teachers that label the same images
@@ -80,6 +80,7 @@ class HalfBlindRun:
     soft: np.ndarray  # student on the teacher's probabilities
     hard: np.ndarray  # student on the teacher's most probable class
     ceiling: np.ndarray  # the student's model and inputs, with true labels
+    gold: np.ndarray  # the student's model on the teacher's inputs and their true labels: strong on gold
 
     def correct(self, role: str) -> np.ndarray:
         """1.0 where the model named `role` is right: (seeds, inputs)."""
@@ -181,7 +182,7 @@ def _fit_teachers(config, split, labels):
 
 
 def half_blind(config: HalfBlind = HalfBlind()) -> HalfBlindRun:
-    """Train teacher, students and ceiling for the seeds 0, 1, ..., `config.seeds` - 1.
+    """Train teacher, students, ceiling and strong on gold for the seeds 0, 1, ..., `config.seeds` - 1.
 
     Raises ValueError if the data set has too few images.
     """
@@ -191,8 +192,10 @@ def half_blind(config: HalfBlind = HalfBlind()) -> HalfBlindRun:
     truth, weights = one_hot(y, DIGITS), split.weights(split.transfer)
     targets = {"soft": teacher.softmax(-1)[:, pool], "hard": torch.eye(DIGITS)[teacher.argmax(-1)][:, pool]}
     targets["ceiling"] = truth[pool]
-    students = {name: _fit(split, q, weights, config.prior_precision).logits(X) for name, q in targets.items()}
-    on_test = {name: to_numpy(logits)[:, test] for name, logits in (students | {"teacher": teacher}).items()}
+    models = {name: _fit(split, q, weights, config.prior_precision).logits(X) for name, q in targets.items()}
+    gold = _fit(split, truth[pool], split.weights(split.gold), config.prior_precision).logits(X)
+    models |= {"teacher": teacher, "gold": gold}
+    on_test = {name: to_numpy(logits)[:, test] for name, logits in models.items()}
     return HalfBlindRun(config, X[test], y[test], **on_test)
 
 

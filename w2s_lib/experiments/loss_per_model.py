@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -14,8 +15,9 @@ from ..losses import Loss
 class PerModel(Loss):
     """A loss for each block of a stack's models: the first counts[0] have losses[0], the next counts[1] losses[1], ...
 
-    So a grid over losses is one batch too. It counts models: train the stack as one chunk, with
-    `Compute(chunk=sum(counts))`, on all inputs or on batches in an order that all models share.
+    So a grid over losses is one batch too. It counts models: train the stack as one chunk, on all inputs or on batches
+    in an order that all models share. A chunk is all of the stack if `Compute` has no smaller `chunk`, one thread, and
+    `memory` for all.
     Raises ValueError for another number of models.
     """
 
@@ -27,20 +29,14 @@ class PerModel(Loss):
         require(len(self.losses) == len(self.counts) > 0, "counts", "need one number of models for each loss")
         require(min(self.counts) > 0, "counts", "must be positive")
 
-    @property
-    def parts(self):
-        return sum(loss.parts for loss in self.losses)
-
     def _blocks(self, models):
         """(loss, its models, its part of the labels), ..."""
         total, m, k, blocks = sum(self.counts), 0, 0, []
-        remedy = (
-            f"counts make {total}; train them as one chunk, with Compute(chunk={total}), one thread and memory for all"
-        )
-        require(models == total, "counts", f"the stack (or its chunk) has {models} models, {remedy}")
+        remedy = f"train them as one chunk, with Compute(chunk={total}, threads=1, memory=the bytes that all need)"
+        require(models == total, "counts", f"make {total}, the stack (or its chunk) has {models} models; {remedy}")
         for loss, count in zip(self.losses, self.counts):
-            blocks.append((loss, slice(m, m + count), slice(k, k + loss.parts)))
-            m, k = m + count, k + loss.parts
+            blocks.append((loss, slice(m, m + count), slice(k, k + _parts(loss))))
+            m, k = m + count, k + _parts(loss)
         return blocks
 
     def prepare(self, q, axis=-1, used=None):
@@ -59,3 +55,9 @@ class PerModel(Loss):
     def one_logit_gradient(self, z, labels, step=None):
         blocks = self._blocks(len(z))
         return torch.cat([loss.one_logit_gradient(z[rows], labels[k], step) for loss, rows, k in blocks])
+
+
+@lru_cache
+def _parts(loss):
+    """How many tensors a loss prepares."""
+    return len(loss.prepare(torch.full((1, 2, 1), 0.5), -2))

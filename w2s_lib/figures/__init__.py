@@ -1,4 +1,4 @@
-"""The figures of the book: one style, explorables, labs, stills."""
+"""The figures of the book: one style, explorables, labs, stills, and the live ledger."""
 
 from .explorable import (
     FORMULAS,
@@ -15,6 +15,7 @@ from .explorable import (
     slider,
     table,
 )
+from .live_ledger import LiveLedger
 from .still import Still
 from .style import (
     COLORS,
@@ -37,6 +38,7 @@ __all__ = [
     "MARKERS",
     "Explorable",
     "Lab",
+    "LiveLedger",
     "Still",
     "audit_picture",
     "choice",

@@ -80,9 +80,16 @@ def heading(chart: alt.Chart, field: str, lines: int = 1) -> alt.Chart:
 
 
 def readout(**formulas: str) -> alt.Chart:
-    """Heading with the values of Vega expressions, to three decimals, two to a line: each after its label."""
-    parts = [f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')" for label, formula in formulas.items()]
-    lines = [" + '\u2003\u2003' + ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    """Heading with the values of Vega expressions, to three decimals, each after its label; a line fits a phone."""
+    lines: list[str] = []
+    room = 0
+    for label, formula in formulas.items():
+        part, length = f"'{label.replace('_', ' ')} = ' + format({formula}, '.3f')", len(label) + 8
+        if length > room:
+            lines, room = [*lines, part], 36
+        else:
+            lines[-1] += f" + '\u2003\u2003' + {part}"
+        room -= length + 3
     return heading(computed(text=" + '\\n' + ".join(lines)), "text:N", len(lines))
 
 

@@ -98,9 +98,9 @@ def ledgers(ax: Axes, ledger: Ledger) -> None:
 def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
     """The picture of gain = misfit - residual: three bars for each ledger of `books`, under its label.
 
-    Misfit from zero, residual from the misfit back to the gain, gain from zero, each with its number. A negative
-    residual points to the right, a negative gain lies left of zero. An empty label takes no room. The caller names the
-    unit of the axis.
+    Misfit from zero, residual from the misfit back to the gain, gain from zero, each with its number: the numbers
+    balance as printed, the residual's last digit gives way. A negative residual points to the right, a negative gain
+    lies left of zero. An empty label takes no room. The caller names the unit of the axis.
     """
     ticks, row = {}, 0
     for label, ledger in books.items():
@@ -110,17 +110,15 @@ def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
             ax.text(0, row, label, transform=left, va="center", fontweight="bold", bbox=card, zorder=3)
             row += 1
         gain, misfit = ledger.gain.value, ledger.misfit.value
-        rounding = 1e-12 * max(abs(gain), abs(misfit))
         spans = {"misfit": (0, misfit), "residual": (gain, misfit), "gain": (0, gain)}
+        numbers = _balance(misfit, gain)
         for step, end in enumerate((misfit, gain), row):  # where one bar ends and the next begins
             ax.vlines(end, step, step + 1, color="#444444", lw=1, ls=":")
         for name, ends in spans.items():
             look: dict[str, Any] = {"color": COLORS[name], "hatch": HATCHES[name], "edgecolor": "white", "lw": 0}
             ax.barh(row, max(ends) - min(ends), left=min(ends), height=0.66, **look)
-            value, place = getattr(ledger, name).value, (max(ends), row)
-            ax.annotate(
-                _number(value) if abs(value) > rounding else "0", place, (4, 0), textcoords="offset points", va="center"
-            )
+            place = max(ends), row
+            ax.annotate(numbers[name], place, (4, 0), textcoords="offset points", va="center")
             ticks[row], row = name, row + 1
     ax.axvline(0, color="#444444", lw=1)
     ax.set_yticks(list(ticks), list(ticks.values()))
@@ -129,6 +127,17 @@ def ledger_bars(ax: Axes, books: dict[str, Ledger]) -> None:
     ax.margins(x=0.16)  # room for the numbers
     ax.grid(axis="y", visible=False)
     ax.spines["left"].set_visible(False)
+
+
+def _balance(misfit: float, gain: float) -> dict[str, str]:
+    """Texts of the three numbers, the larger with three digits; what is rounding reads 0."""
+    scale = max(abs(misfit), abs(gain)) or 1.0
+    decimals = 2 - int(np.floor(np.log10(scale)))
+    shown = {"misfit": round(misfit, decimals), "gain": round(gain, decimals)}
+    values = shown | {"residual": shown["misfit"] - shown["gain"]}
+    texts = {name: f"{value:,.{max(decimals, 0)}f}".replace("-", MINUS) for name, value in values.items()}
+    exact = {"misfit": misfit, "gain": gain, "residual": misfit - gain}
+    return {name: text if abs(exact[name]) > 1e-9 * scale else "0" for name, text in texts.items()}
 
 
 def digits(

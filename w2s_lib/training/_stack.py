@@ -1,9 +1,8 @@
 """A checked plan, the stack of models in training that follows it, and its step: on a GPU one CUDA graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -43,13 +42,12 @@ class Plan:
         require(self.order is None or self.order >= 0, "order", "must be a number >= 0, or None")
         shared = batch is None or self.order is not None or not getattr(self.loss, "counts_models", False)
         require(shared, "order", "is None, but this loss needs batches that all models share: pass a number")
-        there = all(0 <= t <= self.steps for t in self.snapshots)
-        require(there, "snapshots", f"steps must lie in 0..{self.steps}")
+        require(all(0 <= t <= self.steps for t in self.snapshots), "snapshots", f"steps must lie in 0..{self.steps}")
 
     def __len__(self) -> int:
         return len(self.lr)
 
-    def __getitem__(self, rows: slice) -> Plan:
+    def __getitem__(self, rows: slice) -> Self:
         return replace(self, lr=self.lr[rows], l2=self.l2[rows], seeds=self.seeds[rows])
 
 
@@ -78,9 +76,8 @@ class Stack:
         self.layers, self.gradients = self._views(self.p), self._views(self.g)
         if self.mask is not None:  # what a model does not see has weight 0 from the start, a warm one too
             self.layers[0][0].mul_(self.mask)
-        self.lr, self.l2 = float(plan.lr[0]), None
-        if (plan.lr != plan.lr[0]).any():
-            self.lr = self._spread(plan.lr, self.shapes)
+        alike, self.l2 = bool((plan.lr == plan.lr[0]).all()), None
+        self.lr = float(plan.lr[0]) if alike else self._spread(plan.lr, self.shapes)
         if (plan.l2 > 0).any():
             self.l2 = self._spread(plan.l2, self.shapes[:depth])
             if plan.network.one_logit:  # w stands for two rows, -w/2 and w/2
@@ -108,11 +105,11 @@ class Stack:
             keys = [[plan.order, 0]] if plan.order is not None else [[int(seed), 1] for seed in plan.seeds]
             self.epochs = epochs(n, plan.batch, keys)
             self.rows = next(self.epochs).to(Q.device)  # (batches, models or 1, batch)
-            self.shuffled = self._shuffle()
+            self.batches = self._batches()
 
-    def _shuffle(self):
-        """Examples in the order of `rows`; an epoch at once reads them once, not once a batch."""
-        return [take(x, self.rows.transpose(0, 1).flatten(1)) for x in self.examples]
+    def _batches(self):
+        """Examples of all the batches in `rows`; an epoch at once reads them once, not once a batch."""
+        return [take(x, self.rows) for x in self.examples]
 
     def step(self) -> None:
         """One step; on a batch if the plan has batches."""
@@ -120,7 +117,7 @@ class Stack:
         if self.plan.batch:
             place = (self.t % len(self.rows)).long().view(1)
             X = take_inputs(X, self.rows.index_select(0, place)[0])
-            examples = [_pick(x, place, len(self.rows)) for x in self.shuffled]
+            examples = [x.index_select(0, place)[0] for x in self.batches]
         forward(self.layers, X, network.activation, A)
         R = _logit_gradient(self.plan.loss, A[-1], examples[1:], self.t, network.one_logit).mul_(examples[0])
         backward(self.layers, self.gradients, X, A, R, network.activation, self.deltas)
@@ -138,7 +135,7 @@ class Stack:
         def step(t):
             if self.plan.batch and t and t % len(self.rows) == 0:
                 self.rows.copy_(next(self.epochs))
-                for old, new in zip(self.shuffled, self._shuffle()):
+                for old, new in zip(self.batches, self._batches()):
                     old.copy_(new)
             replay()
 
@@ -166,8 +163,6 @@ class Stack:
 
     def diverged(self) -> list[int]:
         """The models that have a parameter which is not finite."""
-        if self.p.sum().isfinite():
-            return []
         fine = torch.stack([x.isfinite().flatten(1).all(1) for layer in self.layers for x in layer]).all(0)
         return (~fine).nonzero()[:, 0].tolist()
 
@@ -175,11 +170,6 @@ class Stack:
         """The models with their present parameters."""
         weights, biases = zip(*self._views(self.p.clone()))
         return Models(self.plan.network, weights, tuple(b[:, :, 0] for b in biases))
-
-
-def _pick(x, place, batches):
-    """Batch number `place` (a tensor) of x (models, k, batches of inputs); one entry for all inputs stays."""
-    return x if x.shape[2] == 1 else x.view(*x.shape[:2], batches, -1).index_select(2, place)[:, :, 0]
 
 
 def _logit_gradient(loss, z, labels, step, one_logit):

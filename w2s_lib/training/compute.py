@@ -1,20 +1,17 @@
 """Where and how to compute: device, number type, chunks of models, threads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from threading import Event
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from .._checks import require
 
-T = TypeVar("T")
 CACHE = 3e6  # bytes of activations of a chunk on a CPU: near the fastest for full batches and for small ones
 
 
@@ -34,9 +31,7 @@ class Compute:
         there = str(self.device) in ("cpu", "cpu:0", *gpus, *(["cuda"] if gpus else []))
         require(there, "device", f"{self.device!r} is not here; use 'cpu', or 'cuda' where there is a GPU")
         known = self.dtype in (torch.float32, torch.float64)
-        require(
-            known, "dtype", f"{self.dtype} is too coarse for sums over examples; use torch.float32 or torch.float64"
-        )
+        require(known, "dtype", f"{self.dtype} is too coarse to add examples; use torch.float32 or torch.float64")
         require(self.threads == 1 or (self.threads > 1 and self.on_cpu), "threads", "must be 1 on a GPU, >= 1 on a CPU")
         require(self.memory is None or self.memory > 0, "memory", "must be a number of bytes > 0")
         require(self.chunk is None or self.chunk >= 1, "chunk", "must be a number of models >= 1")
@@ -58,7 +53,7 @@ class Compute:
         edges = np.linspace(0, models, min(count, models) + 1).astype(int).tolist()
         return [slice(i, j) for i, j in pairwise(edges)]
 
-    def map(self, work: Callable[[slice, Event], T], chunks: list[slice]) -> list[T]:
+    def map(self, work: Callable[[slice, Event], Any], chunks: list[slice]) -> list:
         """[work(chunk, stop), ...], `threads` at a time, each on one core; `stop` is set when one of them fails."""
         stop = Event()
         if self.threads == 1:

@@ -1,7 +1,5 @@
 """What a stack of models is trained on: inputs, labels and example weights, checked; batches of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,9 +57,7 @@ def check_data(
     n, d = X.shape[-2:]
     for name, x in (("weights", w), ("mask", mask)):
         require(x is None or x.ndim == 2, name, "need two axes, the first for the models")
-    sizes = {"targets": len(Q), "X": len(X) if X.ndim == 3 else 1}
-    sizes |= {name: 1 if x is None else len(x) for name, x in (("weights", w), ("mask", mask))}
-    E = max(*sizes.values(), *counts)
+    E = max(len(Q), len(X) if X.ndim == 3 else 1, *(len(x) for x in (w, mask) if x is not None), *counts)
     require(len(Q) in (1, E), "targets", f"are for {len(Q)} models, there are {E}")
     require(X.ndim == 2 or len(X) == E, "X", f"has the inputs of {len(X)} models, there are {E}")
     require(Q.shape[1] == n, "targets", f"have {Q.shape[1]} inputs, X has {n} (integers are class labels)")
@@ -79,13 +75,10 @@ def check_data(
 def _as_targets(targets: Array) -> Tensor:
     """Labels (models or 1, inputs, classes); integers are class labels and become one-hot."""
     Q = torch.as_tensor(targets).cpu()
-    real, shape = Q.is_floating_point(), f"got {tuple(Q.shape)} of {Q.dtype}"
-    if real:
-        remedy = "real numbers need shape (inputs, classes) or (models, inputs, classes); class labels are integers"
-    else:
-        remedy = "integers are class labels 0, 1, 2, ..., (inputs,) or (models, inputs); make one-hot ones real"
+    real = Q.is_floating_point()
     good = Q.numel() and Q.ndim in ((2, 3) if real else (1, 2)) and (real or (Q >= 0).all())
-    require(good, "targets", f"{remedy}; {shape}")
+    remedy = "integers are class labels 0, 1, 2, ..., (inputs,) or (models, inputs); real numbers have a last axis more"
+    require(good, "targets", f"{remedy}, the classes; got {tuple(Q.shape)} of {Q.dtype}")
     Q = Q if real else torch.nn.functional.one_hot(Q.long()).float()
     return Q if Q.ndim == 3 else Q[None]
 
@@ -120,10 +113,11 @@ def epochs(n: int, batch: int, keys: Sequence[Sequence[int]]) -> Iterator[Tensor
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Examples `rows` (models or 1, batch) of x (models, k, inputs); one entry for all inputs stays."""
-    if x.shape[2] == 1:
-        return x
-    return x.gather(2, rows[:, None].expand(*x.shape[:2], -1))  # three times as fast as an index on the last axis
+    """Examples `rows` (..., models or 1, batch) of x (models, k, inputs): (..., models, k, batch), or 1 if x has 1."""
+    x = x.expand(*rows.shape[:-2], *x.shape)
+    if x.shape[-1] == 1:
+        return x.contiguous()
+    return x.gather(-1, rows[..., None, :].expand(*x.shape[:-1], -1))  # thrice as fast as an index on the last axis
 
 
 def take_inputs(X: Tensor, rows: Tensor) -> Tensor:

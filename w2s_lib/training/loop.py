@@ -7,8 +7,6 @@ threads; on a GPU all models are one chunk and a step is one CUDA graph. A train
 neighbours, except in the last bits, which depend on the size of the chunk; a fitted probe does to within `tol`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -8,11 +8,9 @@ along a short axis, each layer is one batched product, and on shared inputs the 
 models. Logits are given back as (models, inputs, classes), a view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -67,7 +65,7 @@ class Models:
     def __len__(self) -> int:
         return len(self.weights[0])
 
-    def __getitem__(self, index: Any) -> Models:
+    def __getitem__(self, index: Any) -> Self:
         """The stack of the models that `index` (a slice, a mask or integers) picks."""
         index = [int(index)] if np.ndim(index) == 0 and not isinstance(index, slice) else index
         weights, biases = (tuple(x[index] for x in xs) for xs in (self.weights, self.biases))
@@ -93,10 +91,8 @@ class Models:
         act = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[self.network.activation]
         layers = []
         for W, b in zip(self.weights, self.biases):
-            layer = torch.nn.Linear(W.shape[2], W.shape[1], device=W.device, dtype=W.dtype)
-            with torch.no_grad():
-                layer.weight.copy_(W[model])
-                layer.bias.copy_(b[model])
+            layer = torch.nn.Linear(W.shape[2], W.shape[1])
+            layer.weight.data, layer.bias.data = W[model].clone(), b[model].clone()
             layers += [layer, act()]
         return torch.nn.Sequential(*layers[:-1])
 
@@ -130,11 +126,8 @@ def join(parts: Sequence[Models]) -> Models:
 
 def as_inputs(X: Array, like: Tensor, name: str) -> Tensor:
     """X as a tensor like `like` (device and dtype), checked: two or three axes, finite."""
-    X, shapes = (
-        torch.as_tensor(X, dtype=like.dtype, device=like.device),
-        "(inputs, features), models before them or not",
-    )
-    require(X.ndim in (2, 3), name, f"need shape {shapes}; got {tuple(X.shape)}")
+    X = torch.as_tensor(X, dtype=like.dtype, device=like.device)
+    require(X.ndim in (2, 3), name, f"need shape (inputs, features), models before them or not; got {tuple(X.shape)}")
     require(torch.isfinite(X).all(), name, "holds NaN or infinity")
     return X
 
@@ -144,6 +137,14 @@ def two_logits(z: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(z), z], -2)
 
 
+def multiply(A: Tensor, B: Tensor, out: Tensor | None = None) -> Tensor:
+    """A (models, i, j) times B (models, j, k), or times B (j, k), which all models share: then as one product."""
+    if B.ndim == 3:
+        return torch.bmm(A, B, out=out)
+    wide = None if out is None else out.view(-1, B.shape[1])
+    return torch.mm(A.reshape(-1, A.shape[2]), B, out=wide).view(*A.shape[:2], -1)
+
+
 def forward(layers: Layers, X: Tensor, activation: str, out: list[Tensor] | None = None) -> list[Tensor]:
     """Activations of all layers on X (inputs, features) or (models, inputs, features); the last are logits.
 
@@ -151,12 +152,7 @@ def forward(layers: Layers, X: Tensor, activation: str, out: list[Tensor] | None
     """
     out = out or [W.new_empty(*W.shape[:2], X.shape[-2]) for W, _ in layers]
     for i, (A, (W, b)) in enumerate(zip(out, layers)):
-        if i:
-            torch.bmm(W, ACTIVATIONS[activation][0](out[i - 1]), out=A)
-        elif X.ndim == 3:
-            torch.bmm(W, X.mT, out=A)
-        else:  # all models in one product
-            torch.mm(W.reshape(-1, W.shape[2]), X.T, out=A.view(-1, len(X)))
+        multiply(W, ACTIVATIONS[activation][0](out[i - 1]) if i else X.mT, A)
         A.add_(b)  # baddbmm would write b into A first and read it again
     return out
 
@@ -172,11 +168,7 @@ def backward(
     for i in range(len(layers) - 1, -1, -1):
         G, g = gradients[i]
         torch.sum(R, 2, keepdim=True, out=g)
+        multiply(R, activations[i - 1].mT if i else X, G)
         if i:
-            torch.bmm(R, activations[i - 1].mT, out=G)
             R = torch.bmm(layers[i][0].mT, R, out=deltas[i - 1])
             ACTIVATIONS[act][1](R, activations[i - 1])
-        elif X.ndim == 3:
-            torch.bmm(R, X, out=G)
-        else:
-            torch.mm(R.reshape(-1, R.shape[2]), X, out=G.view(-1, G.shape[2]))

@@ -1,7 +1,5 @@
 """Optimisers of a stack of models: each works in place on one flat tensor of all parameters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Softmax regression fitted to its optimum, many models as one batch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -12,7 +10,7 @@ from torch import Tensor
 from .._checks import Array, one_each, require
 from .compute import EXACT, Compute
 from .data import check_data
-from .network import Models, Network
+from .network import Models, Network, multiply
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,8 @@ class _Fit:
         self.l2 = (l2.to(X) / (2 if self.binary else 1))[:, None, None].repeat(1, 1, d)
         self.l2[:, :, -1] = 0  # the bias is not penalised
         self.seen = None if data.mask is None else torch.nn.functional.pad(data.mask[rows].to(X), (0, 1), value=1.0)
-        self.metric = torch.cholesky_inverse(torch.linalg.cholesky(self._bound(1 if alike else len(l2))))
+        metric = torch.cholesky_inverse(torch.linalg.cholesky(self._bound(1 if alike else len(l2))))
+        self.metric = metric[0] if alike else metric
 
     def _bound(self, matrices):
         """Boehning's bound on the Hessian, (matrices, features + 1, features + 1)."""
@@ -96,10 +95,9 @@ class _Fit:
 
     def gradient(self, V: Tensor) -> Tensor:
         """Gradient of the objective at V."""
-        (models, outputs, d), shared = self.shape, self.X.ndim == 2  # then all models are in one product
-        Z = (V.view(-1, d) @ self.X.T).view(models, outputs, -1) if shared else torch.bmm(V, self.X.mT)
+        Z = multiply(V, self.X.mT)
         R = ((Z.sigmoid() if self.binary else Z.softmax(1)) - self.Q).mul_(self.share[:, None])
-        G = (R.view(models * outputs, -1) @ self.X).view_as(V) if shared else torch.bmm(R, self.X)
+        G = multiply(R, self.X)
         return (G if self.seen is None else G.mul_(self.seen[:, None])).addcmul_(self.l2, V)
 
     @torch.no_grad()
@@ -115,13 +113,12 @@ class _Fit:
                     V = torch.cat([-V, V], 1) / 2 if self.binary else V
                     return V[:, :, :-1], V[:, :, -1], step, worst
             W, V, t = self._step(W, V, t, G)
-        raise RuntimeError(
-            f"gradient {worst:.1e} after {max_steps} steps, tol is {tol:.1e}: raise max_steps, tol or l2"
-        )
+        reached = f"gradient {worst:.1e} after {max_steps} steps, tol is {tol:.1e}"
+        raise RuntimeError(f"{reached}: raise max_steps, tol or l2")
 
     def _step(self, W, V, t, G):
         """A step from V, and the point beyond it; momentum starts anew where it turns against the gradient."""
-        D = (G.view(-1, G.shape[2]) @ self.metric[0]).view_as(G) if len(self.metric) == 1 else torch.bmm(G, self.metric)
+        D = multiply(G, self.metric)
         new = V - D
         turned = (D * (new - W)).sum((1, 2), keepdim=True) > 0
         t = torch.where(turned, 1.0, t)

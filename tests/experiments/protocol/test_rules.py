@@ -3,7 +3,7 @@
 import numpy as np
 from small_protocol import SMALL
 
-from w2s_lib.experiments.rules import choose_points
+from w2s_lib.experiments.protocol.rules import choose_points
 
 
 def test_rules_by_their_definitions(result):

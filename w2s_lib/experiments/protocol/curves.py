@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._checks import one_hot
-from ..bregman import KL, log_softmax
-from ..calibration import fit_temperature, scores
-from ..decomposition import decompose
-from ..gain import ledger
+from ..._checks import one_hot
+from ...bregman import KL, log_softmax
+from ...calibration import fit_temperature, scores
+from ...decomposition import decompose
+from ...gain import ledger
 from .teachers_and_students import QUANTILES, Trained
 
 if TYPE_CHECKING:
-    from .protocol import Protocol
+    from . import Protocol
 
 FEW = (20, 50, 200)  # true labels of validation inputs that some rules may see
 ENSEMBLE = 5  # runs in an ensemble

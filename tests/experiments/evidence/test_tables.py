@@ -1,8 +1,7 @@
-"""Sweeps survive, and the committed tables are what the protocol gives: a slice is computed again."""
+"""What a table keeps, and the committed tables are what the protocol gives: a slice is computed again."""
 
 import hashlib
 import os
-import shutil
 import subprocess
 from dataclasses import replace
 
@@ -12,7 +11,8 @@ import torch
 from browser import ROOT
 from small_protocol import SMALL
 
-from w2s_lib.experiments import sweeps
+from w2s_lib.experiments import evidence
+from w2s_lib.experiments.evidence import tables as tables_module
 from w2s_lib.experiments.fetch import cache_folder
 from w2s_lib.experiments.protocol import run
 from w2s_lib.intervals import sign
@@ -24,119 +24,62 @@ SLOW = {"preference_pairs"}
 tables = pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 
 
-def test_grids_have_what_the_chapters_draw():
-    for name in sweeps.IN_THE_BOOK:
-        configs = sweeps.settings(name)
-        assert len(set(configs)) == len(configs)
-        for axis, least in (("width", 5), ("gold", 4), ("noise", 4), ("confidence", 4), ("teacher", 3)):
-            assert len({getattr(c, axis) for c in configs}) >= least
-        assert all(c.splits >= 20 or c.teachers > 1 for c in configs)
-        assert all(len(c.losses) >= 8 or c.teachers > 1 for c in configs)
-        if name != "mnist":
-            assert len({c.student for c in configs}) >= 4
-
-    assert len({(c.width, c.confidence) for c in sweeps.settings("film_reviews")}) >= 20
-
-
 def test_a_table_is_read_as_it_was_written(tmp_path, result):
-    kept = sweeps.condense(result)
-    for name in sweeps.PER_RUN:
+    kept = evidence.condense(result)
+    for name in evidence.PER_RUN:
         np.testing.assert_allclose(kept[name], result[name], rtol=3e-4)
     provenance = {"test_inputs": 718}
-    table = sweeps.Table("digits", (SMALL,), (kept,), provenance)
-    sweeps.write(table, tmp_path / "a.npz")
-    back = sweeps.read(tmp_path / "a.npz")
+    table = evidence.Table("digits", (SMALL,), (kept,), provenance)
+    evidence.write(table, tmp_path / "a.npz")
+    back = evidence.read(tmp_path / "a.npz")
     assert back.configs == (SMALL,) and back.provenance == provenance
     assert kept.keys() == back.results[0].keys()
     for name, x in kept.items():
         np.testing.assert_array_equal(back.results[0][name], x)
-    few = sweeps.at_rule(kept, "acc", "few_50")
+    few = evidence.at_rule(kept, "acc", "few_50")
     assert few[1, 2] == kept["acc"][1, result["choice_few_50"][1, 2], 2]
-    mean = sweeps.mean_over_runs(few[1])
+    mean = evidence.mean_over_runs(few[1])
     assert mean.value == pytest.approx(few[1].mean()) and mean.se == pytest.approx(few[1].std(ddof=1) / 3**0.5)
     with pytest.raises(KeyError, match="width"):
         back.at(width=7)
     (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
-        sweeps.read(tmp_path / "b.npz")
+        evidence.read(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError, match="make evidence"):
-        sweeps.read(tmp_path / "c.npz")
-
-
-def command(folder, *more):
-    return sweeps.main(["--size", "tiny", "--folder", str(folder), "--out", str(folder / "tables"), *more])
-
-
-def assert_equal_tables(one, two):
-    assert one.configs == two.configs and len(one.configs) == 4
-    for a, b in zip(one.results, two.results):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def test_a_sweep_interrupted_in_every_write_ends_with_the_same_table(tmp_path, monkeypatch):
-    """Interrupted in the write of each of four cells and of the table; a finished cell is not computed again."""
-    assert command(tmp_path / "whole") == 0
-    cells, finished, sync = tmp_path / "killed" / "digits", {}, os.fsync
-    for so_far in range(5):
-        allowed = [True, False] if so_far else [False]  # the first run writes nothing, each of the others one cell
-
-        def interrupted(file, allowed=allowed):
-            if not allowed.pop(0):
-                raise KeyboardInterrupt
-            sync(file)
-
-        monkeypatch.setattr(os, "fsync", interrupted)
-        assert command(tmp_path / "killed") == 130
-        for path in cells.iterdir():
-            assert finished.setdefault(path, path.stat().st_mtime_ns) == path.stat().st_mtime_ns, "computed again"
-        assert len(finished) == so_far and not list((tmp_path / "killed").glob("tables/*"))
-    monkeypatch.setattr(os, "fsync", sync)
-    assert command(tmp_path / "killed") == 0
-    assert_equal_tables(*(sweeps.read(tmp_path / x / "tables" / "digits.npz") for x in ("whole", "killed")))
-
-
-def test_the_command_needs_no_git_and_writes_below_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", "")
-    assert shutil.which("git") is None
-    assert sweeps.main(["--size", "tiny"]) == 0
-    table = sweeps.read(tmp_path / "evidence" / "tables" / "digits.npz")
-    assert table.provenance["commit"] == "unknown" and [x.name for x in tmp_path.iterdir()] == ["evidence"]
+        evidence.read(tmp_path / "c.npz")
 
 
 def test_where_it_is_computed_is_no_part_of_a_cell_s_name(tmp_path, monkeypatch):
     used, double = [], Compute(dtype=torch.float64)
-    stores = [sweeps.store("digits", tmp_path, compute) for compute in (Compute(), double)]
+    stores = [evidence.store("digits", tmp_path, compute) for compute in (Compute(), double)]
     assert stores[0].path(SMALL) == stores[1].path(SMALL)
 
     def record(config, compute):
         used.append(compute)
         return {"acc": np.zeros((2, 3, 2))}
 
-    monkeypatch.setattr(sweeps, "run", record)
-    sweeps.sweep("digits", tmp_path, size="tiny", progress=False, compute=double)
+    monkeypatch.setattr(tables_module, "run", record)
+    evidence.sweep("digits", tmp_path, size="tiny", progress=False, compute=double)
     assert used == [double] * 4
 
 
 def test_numbers_of_each_run_and_signs(result):
-    small = sweeps.condense(result)
+    small = evidence.condense(result)
     for loss in (0, 1, 8):
         at = (loss, result["choice_weak"][loss], np.arange(3))
         np.testing.assert_allclose(
-            sweeps.per_run(small, "residual", loss), result["residual"][at], rtol=2e-3, atol=5e-3
+            evidence.per_run(small, "residual", loss), result["residual"][at], rtol=2e-3, atol=5e-3
         )
         expected = result["acc"][at] - result["teacher_acc"]
-        np.testing.assert_allclose(sweeps.per_run(small, "acc_gain", loss), expected, atol=2e-3)
+        np.testing.assert_allclose(evidence.per_run(small, "acc_gain", loss), expected, atol=2e-3)
         expected = result["teacher_ce"] - result["ce_cal"][at]
-        np.testing.assert_allclose(sweeps.per_run(small, "cal_gain", loss), expected, rtol=2e-3, atol=5e-3)
+        np.testing.assert_allclose(evidence.per_run(small, "cal_gain", loss), expected, rtol=2e-3, atol=5e-3)
         points = list(result["choice_weak"][loss])
-        assert points.count(sweeps.modal_point(small, loss)) == max(map(points.count, points))
-    up = sweeps.mean_over_runs([1.0, 1.1, 1.2, 1.3])
-    assert sign(up) == 1 and sign(sweeps.mean_over_runs([-1.0, -1.1, -1.2])) == -1
-    assert sign(sweeps.mean_over_runs([-1.0, 1.1, 0.2])) == 0
-    wide = sweeps.mean_over_runs([0.5, 0.7, 0.9, 1.4])
+        assert points.count(evidence.modal_point(small, loss)) == max(map(points.count, points))
+    up = evidence.mean_over_runs([1.0, 1.1, 1.2, 1.3])
+    assert sign(up) == 1 and sign(evidence.mean_over_runs([-1.0, -1.1, -1.2])) == -1
+    assert sign(evidence.mean_over_runs([-1.0, 1.1, 0.2])) == 0
+    wide = evidence.mean_over_runs([0.5, 0.7, 0.9, 1.4])
     assert sign(wide) == 1 and sign(wide, comparisons=100) == 0
     with pytest.raises(ValueError, match="comparisons"):
         sign(up, comparisons=0)
@@ -162,27 +105,27 @@ def test_the_tables_are_there():
 
 @tables
 def test_a_table_is_complete_and_says_where_it_comes_from(path):
-    table = sweeps.read(path)
-    assert set(table.configs) == set(sweeps.settings(path.stem))
+    table = evidence.read(path)
+    assert set(table.configs) == set(evidence.settings(path.stem))
     assert {"data", "code", "commit", "machine", "python", "torch", "date", "test_inputs"} <= table.provenance.keys()
     for config, result in zip(table.configs, table.results):
         assert result["acc"].shape == (len(config.losses) + 1, len(config.path), len(config.runs))
         for name, x in result.items():
             # no luck at all, as where two rules choose the same, has infinite degrees of freedom
-            x = x[..., :2] if name.startswith(sweeps.ESTIMATED) else x
+            x = x[..., :2] if name.startswith(evidence.ESTIMATED) else x
             assert x.dtype.kind != "f" or np.isfinite(x).all(), f"{config}: {name}"
 
 
 @tables
 def test_the_ledger_balances_in_every_cell(path):
-    for result in sweeps.read(path).results:
+    for result in evidence.read(path).results:
         gain, misfit = result["gain"].mean(2), result["misfit"].mean(2)
         assert (abs(gain - misfit + result["residual"]) <= 3e-4 * (abs(gain) + misfit + 1)).all()
 
 
 @tables
 def test_a_slice_is_computed_again(path):
-    name, table = path.stem, sweeps.read(path)
+    name, table = path.stem, evidence.read(path)
     if not encoded(name) and not os.environ.get("W2S_SLICE"):
         pytest.skip(f"{name}: encoding its dialogues takes a quarter of an hour; set W2S_SLICE=1 to have it done")
     usual = [i for i, config in enumerate(table.configs) if config.teachers == 1 and config.width <= 1024]
@@ -200,7 +143,7 @@ def test_a_slice_is_computed_again(path):
 
 def test_a_value_and_its_error_are_not_averaged_where_there_are_two_runs():
     runs = np.arange(12.0).reshape(2, 3, 2)
-    kept = sweeps.condense({"acc": runs, "ce": runs, "bias": runs, "variance": runs, "beta_ce": runs})
+    kept = evidence.condense({"acc": runs, "ce": runs, "bias": runs, "variance": runs, "beta_ce": runs})
     assert kept["ce"].shape == (2, 3)
     for name in ("acc", "bias", "variance", "beta_ce"):
         np.testing.assert_array_equal(kept[name], runs)

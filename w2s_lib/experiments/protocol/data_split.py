@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._checks import require
-from .encoders import features
-from .tasks import Task, load_task
+from ..._checks import require
+from ..encoders import features
+from ..tasks import Task, load_task
 
 if TYPE_CHECKING:
-    from .protocol import Protocol
+    from . import Protocol
 
 
 @lru_cache(maxsize=4)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._checks import require
-from ..training import Compute
+from ..._checks import require
+from ...training import Compute
 from .curves import FEW, measure
 from .estimates import estimate
 from .rules import choose_points
@@ -100,7 +100,7 @@ class Protocol:
 
 
 def run(config: Protocol, compute: Compute = Compute()) -> dict[str, np.ndarray]:
-    """Carry out the experiment; returns {name: array}; a table keeps `sweeps.condense` of it.
+    """Carry out the experiment; returns {name: array}; a table keeps `evidence.condense` of it.
 
     compute : where and how models are trained; not a part of the config, for it changes nothing beyond rounding
     Axes: L losses (config.losses, then the ceiling), P points of config.path, R config.runs. CACE at a point is the

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from small_protocol import SMALL
 
-from w2s_lib.experiments.data_split import load_features, split_data
 from w2s_lib.experiments.protocol import run
-from w2s_lib.experiments.teachers_and_students import fit_teachers
+from w2s_lib.experiments.protocol.data_split import load_features, split_data
+from w2s_lib.experiments.protocol.teachers_and_students import fit_teachers
 
 
 def test_confidence_and_noise_reach_the_labels():

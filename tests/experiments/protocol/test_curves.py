@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
 from w2s_lib import KL, SQUARED
-from w2s_lib.experiments.curves import _scores, blend_weight, tune_cace
-from w2s_lib.experiments.teachers_and_students import QUANTILES
+from w2s_lib.experiments.protocol.curves import _scores, blend_weight, tune_cace
+from w2s_lib.experiments.protocol.teachers_and_students import QUANTILES
 from w2s_lib.gain import best_blend
 
 

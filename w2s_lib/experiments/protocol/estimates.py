@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from .._checks import Array, require, to_numpy
-from ..bregman import KL, log_softmax
-from ..calibration import scores
-from ..gain import split_residual
-from ..intervals import Estimate, crossed_mean, crossed_ratio
+from ..._checks import Array, require, to_numpy
+from ...bregman import KL, log_softmax
+from ...calibration import scores
+from ...gain import split_residual
+from ...intervals import Estimate, crossed_mean, crossed_ratio
 from .curves import Curves
 from .rules import Points
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_protocol import SMALL
 
-from w2s_lib.experiments.estimates import BETAS, nested_components
 from w2s_lib.experiments.protocol import run
+from w2s_lib.experiments.protocol.estimates import BETAS, nested_components
 
 
 def test_isotonic_and_sharpened_students(result):

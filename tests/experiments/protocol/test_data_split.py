@@ -3,7 +3,7 @@
 import numpy as np
 from small_protocol import SMALL
 
-from w2s_lib.experiments.data_split import split_data
+from w2s_lib.experiments.protocol.data_split import split_data
 from w2s_lib.experiments.tasks import Task, load_task
 
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..selection import within_one_standard_error
+from ...selection import within_one_standard_error
 from .curves import FEW
 
 if TYPE_CHECKING:
-    from .protocol import Protocol
+    from . import Protocol
 
 
 @dataclass(frozen=True)

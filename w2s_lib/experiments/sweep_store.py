@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from .._checks import require
 
 LIBRARY = Path(__file__).resolve().parents[1]
-CALLED = ("encoders", "fetch", "half_blind", "tasks")  # the modules of the experiments that a cell may call
+CALLED = ("closed_forms", "encoders", "fetch", "half_blind", "tasks")  # of the experiments, what a cell may call
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

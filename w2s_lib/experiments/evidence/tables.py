@@ -1,8 +1,4 @@
-r"""The sweeps of the book: `protocol.run` over settings of real data, and the small tables that are kept of them.
-
-    python -m w2s_lib evidence                    all data sets at full size: an hour or two on two cores
-    python -m w2s_lib evidence --data mnist       one of them
-    python -m w2s_lib evidence --size default     minutes, on digits alone
+r"""The tables of evidence: `protocol.run` over the settings of a data set, and the small part that is kept of it.
 
 Each setting is a cell of a `Store`, so a sweep that was killed goes on where it stood. When all cells of a data set are
 there, its table is written: one .npz with all settings, the numbers of each run that the chapters use, means over runs
@@ -11,12 +7,10 @@ of the others, crossed estimates of every rule and comparison, and the provenanc
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,70 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._checks import require
-from ..intervals import Estimate, crossed_mean
-from ..training import Compute
-from .protocol import Protocol, run
-from .store import Store, digest, write_whole
-from .tasks import load_task
+from ...intervals import Estimate, crossed_mean
+from ...training import Compute
+from ..protocol import Protocol, run
+from ..sweep_store import LIBRARY, Store, digest, write_whole
+from ..tasks import load_task
+from .table_settings import BASES, settings
 
-WIDTHS = {2: (64, 256, 512, 1024, 2048), 10: (64, 128, 256, 512, 1024)}  # of students, by the number of classes
-CONFIDENCES = (1.0, 0.5, 0.2, 0.05)
-NOISES = (0.0, 0.1, 0.2, 0.3)
-TEXT = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)  # penalties; two classes need larger ones than ten
-BASES = {
-    "digits": Protocol("digits", teacher="left", gold=60, transfer=400, validation=200, width=64, steps=50,
-                       stages=(5, 15), l2s=(1e-3, 1e-2, 1e-1), lr=0.05, losses=("CE", "RCE", "AUX"), splits=6),
-    "mnist": Protocol("mnist", teacher="pool:7", student="pixels", gold=100, width=256),
-    "fashion": Protocol("fashion", teacher="pca:10", student="lite0", gold=100, width=256),
-    "film_reviews": Protocol("film_reviews", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
-    "preference_pairs": Protocol("preference_pairs", teacher="minilm:1", student="minilm:6", gold=500, l2s=TEXT),
-}  # fmt: skip
-GOLDS = {"mnist": (50, 100, 300, 1000), "fashion": (50, 100, 300, 1000)}
-TEACHERS = {
-    "mnist": ("pool:7", "pool:4", "left"),
-    "fashion": ("pca:10", "pool:7", "pixels"),
-    "film_reviews": ("bag:300", "minilm:0", "minilm:2"),
-    "preference_pairs": ("minilm:1", "bag:300", "length"),
-}
-IN_THE_BOOK = ("mnist", "film_reviews", "preference_pairs")
 # arrays (losses, path, runs) that a table keeps whole; of the others of that shape it keeps the mean over runs
 PER_RUN = ("acc", "ce_cal", "gain", "misfit", "distance")
-# rooms whose code decides what a cell holds
-OF_THE_PROTOCOL = ("protocol", "data_split", "teachers_and_students", "loss_per_model", "curves", "rules", "estimates")
 # arrays whose names begin so are never averaged over their last axis, whatever their shape: it does not number the runs
 ESTIMATED = ("gain_", "pair_", "pgr_", "parts_", "over_", "components_", "bias", "variance", "beta_")
-
-
-def settings(name: str, size: str = "full") -> list[Protocol]:
-    """The Protocols of a data set: its base, one ladder at a time; width x confidence crossed on the reviews.
-
-    Axes: width, confidence, gold (labels of the teacher), noise (in them), teacher (its features),
-    teacher_prior_precision, bag, student (the encoder's depth), and the base once more with three bootstraps of the
-    teacher and three initialisations of the student a split, which tells the components of variance apart.
-    """
-    require(name in BASES, "data", f"must be one of {', '.join(BASES)}")
-    base = BASES[name]
-    if size == "tiny":  # for a test
-        small = replace(base, width=16, steps=4, stages=(2,), transfer=100, validation=200, losses=("CE",), splits=2)
-        return [replace(small, gold=n) for n in (40, 60, 80, 100)]
-    if size == "default":
-        return [replace(base, confidence=a) for a in (1.0, 0.2)]
-    text = name in ("film_reviews", "preference_pairs")
-    configs = [
-        replace(base, width=w, confidence=a)
-        for w in WIDTHS[2 if text else 10]
-        for a in (CONFIDENCES if name == "film_reviews" else CONFIDENCES[:1])
-    ]
-    configs += [replace(base, confidence=a) for a in CONFIDENCES]
-    configs += [replace(base, gold=n) for n in GOLDS.get(name, (100, 300, 1000, 3000))]
-    configs += [replace(base, noise=x) for x in NOISES]
-    configs += [replace(base, teacher=t) for t in TEACHERS.get(name, ())]
-    configs += [replace(base, teacher_prior_precision=x) for x in (1.0, 10.0, 100.0)]
-    configs += [replace(base, bag=b) for b in (0, 5)]
-    configs += [replace(base, student=f"minilm:{k}") for k in (0, 2, 4, 6)] if text else []
-    configs += [replace(base, splits=10, teachers=3, students=3, losses=("CE", "RCE"))]
-    return list(dict.fromkeys(configs))
 
 
 # -------------------------------------------------------------------------------------------------------- the sweep
@@ -100,7 +41,8 @@ def store(name: str, folder: Path | str, compute: Compute = Compute()) -> Store:
     """The Store of a data set's cells below `folder`; `compute` says where they are computed, and is not hashed."""
     task = load_task(name)
     version = digest(task.labels, task.part)  # the code that reads and encodes the data is in `library_digest`
-    code = tuple(Path(__file__).with_name(f"{room}.py") for room in OF_THE_PROTOCOL)
+    rooms = LIBRARY / "experiments"  # whose code decides what a cell holds
+    code = (*sorted((rooms / "protocol").glob("*.py")), rooms / "loss_per_model.py")
     return Store(run, Path(folder) / name, data=f"{name} {version}", code=code, arguments={"compute": compute})
 
 
@@ -268,32 +210,3 @@ def per_run(result: dict[str, np.ndarray], key: str, loss: int = 0, rule: str = 
     if key == "cal_gain":
         return result["teacher_ce"] - per_run(result, "ce_cal", loss, rule)
     return at_rule(result, key, rule)[loss]
-
-
-# ------------------------------------------------------------------------------------------------------- the command
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m w2s_lib evidence", description="Compute the tables of evidence.")
-    parser.add_argument("--data", nargs="+", choices=list(BASES), help=f"default: {' '.join(IN_THE_BOOK)}, or digits")
-    parser.add_argument("--size", choices=("full", "default", "tiny"), default="full")
-    parser.add_argument("--folder", type=Path, default=Path("evidence"), help="of the finished cells")
-    parser.add_argument("--out", type=Path, default=Path("evidence/tables"), help="of the tables")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--device", default="cpu", help="to train on: cpu, cuda, cuda:1")
-    options = parser.parse_args(arguments)
-    for name in options.data or (IN_THE_BOOK if options.size == "full" else ["digits"]):
-        try:
-            compute = Compute(device=options.device)
-            table = sweep(name, options.folder, size=options.size, jobs=options.jobs, compute=compute)
-            write(table, options.out / f"{name}.npz")
-        except KeyboardInterrupt:
-            print(
-                f"interrupted; finished cells are kept in {options.folder}: the same command goes on", file=sys.stderr
-            )
-            return 130
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            parser.exit(2, f"{parser.prog}: {name}: {error}\n")
-        print(f"{options.out / name}.npz: {len(table.configs)} settings")
-    return 0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .._checks import to_numpy
-from ..bregman import KL
-from ..losses import (
+from ..._checks import to_numpy
+from ...bregman import KL
+from ...losses import (
     CE,
     KL_REVERSE,
     AuxiliaryConfidence,
@@ -19,13 +19,13 @@ from ..losses import (
     ReverseFamily,
     symmetric_loss,
 )
-from ..training import Compute, Network, fit_probes, initialise, train
+from ...training import Compute, Network, fit_probes, initialise, train
+from ..loss_per_model import PerModel
+from ..tasks import Task
 from .data_split import Split, load_features, split_data
-from .loss_per_model import PerModel
-from .tasks import Task
 
 if TYPE_CHECKING:
-    from .protocol import Protocol
+    from . import Protocol
 
 # forward KL has CE's gradient: the same student
 LOSSES = ("CE", "RCE", "reverse KL", "J", "SL", "CACE", "AUX", "hard")
