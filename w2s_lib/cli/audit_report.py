@@ -42,8 +42,8 @@ READINGS = {
         "",
         "Where the student's answers are equal the teacher's differences still point to the truth: the teacher knows "
         "something that the student dropped",
-        "Where the student's answers are equal the teacher's differences point away from the truth: what the student "
-        "left out was noise",
+        "Where the student's answers are equal the teacher's differences point away from the truth: the signal left "
+        "behind is negative",
     ),
 }
 UNLABELLED = (
