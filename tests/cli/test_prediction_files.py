@@ -370,13 +370,23 @@ if sys.argv[1].endswith("npz"):
     before = used()
 read_at = used()
 report = audit(*data)
-print(report.inputs, *(b - a for a, b in zip(before, used())), read_at[0] - before[0])
+costs = [b - a for a, b in zip(before, used())]
+def exponentials():
+    start = time.process_time()
+    for _ in range(5):
+        np.exp(data[1]).sum(-1)
+    return time.process_time() - start
+print(report.inputs, *costs, read_at[0] - before[0], min(exponentials() for _ in range(3)))
 """
 
 
 @pytest.mark.parametrize(("classes", "kind"), [(2, "csv"), (10, "csv"), (10, "npz")])
 def test_a_million_rows(tmp_path, classes, kind):
-    """Text, read and audited, and arrays: at most 10 s of CPU time of all threads, and 1 GB more than before."""
+    """Text, read and audited, and arrays: at most 10 s of CPU time of all threads, and 1 GB more than before.
+
+    A second of CPU time is worth half on a machine whose neighbours are busy: there ten million exponentials, taken five
+    times in the same process, are the measure.
+    """
     path = tmp_path / f"pair.{kind}"
     labels, teacher, student = pair(1000, classes)
     if kind == "csv":  # numbers of 17 significant digits
@@ -386,5 +396,5 @@ def test_a_million_rows(tmp_path, classes, kind):
         np.savez(path, labels=labels, teacher=teacher, student=student)
     run = subprocess.run([sys.executable, "-c", MILLION, str(path)], capture_output=True, text=True, check=True)
     print(run.stdout)
-    inputs, seconds, gigabytes, _ = (float(x) for x in run.stdout.split())
-    assert inputs == 1e6 and seconds < 10 and gigabytes < 1
+    inputs, seconds, gigabytes, _, measure = (float(x) for x in run.stdout.split())
+    assert inputs == 1e6 and (seconds < 10 or seconds < 40 * measure) and gigabytes < 1
