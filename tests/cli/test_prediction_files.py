@@ -384,8 +384,8 @@ print(report.inputs, *costs, read_at[0] - before[0], min(exponentials() for _ in
 def test_a_million_rows(tmp_path, classes, kind):
     """Text, read and audited, and arrays: at most 10 s of CPU time of all threads, and 1 GB more than before.
 
-    A second of CPU time is worth half on a machine whose neighbours are busy: there ten million exponentials, taken five
-    times in the same process, are the measure.
+    A second of CPU time is worth less on a machine whose neighbours are busy: there ten million exponentials, taken
+    five times in the same process, are the measure.
     """
     path = tmp_path / f"pair.{kind}"
     labels, teacher, student = pair(1000, classes)
