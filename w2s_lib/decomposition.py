@@ -9,7 +9,7 @@ Adlam and Mariet (TMLR 2022, arXiv 2206.10566), sections 3-4; for the correction
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from ._checks import Array, as_targets, require, to_numpy
 from .bregman import KL, Generator
@@ -91,9 +91,12 @@ def decompose(
         excess = variance / (K - 1)
     elif correction == "delta":
         excess = generator.curvature(centre, step, slot) / (2 * (K - 1))
-    else:
-        mean = generator.dual_mean if slot == 2 else generator.primal_mean
-        others = xp.stack([mean(xp.concat([f[:k], f[k + 1 :]])) for k in range(K)])  # without each model in turn
+    else:  # others: the predictions without each model in turn
+        if slot == 2:
+            others = (1 - xp.eye(K, dtype=x.dtype, device=device(x))) / (K - 1)
+            others = generator.from_dual(xp.tensordot(others, x, axes=1))
+        else:  # through logarithms: a probability may be zero
+            others = xp.stack([generator.primal_mean(xp.concat([f[:k], f[k + 1 :]])) for k in range(K)])
         excess = influence + (K - 1) * (risk(others) - bias)
     total, noise, cross = risk(f), 0 * influence, 0 * influence
     if labels is not None:

@@ -96,8 +96,7 @@ def ledger(
         residual = xp.sum(generator._dual_step(xp, g, s) * (generator.mean(w) - generator.mean(s)), axis=-1)
         return *(generator._divergence(xp, *pair) for pair in ((w, g), (s, g), (w, s))), residual
 
-    terms = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
-    risk_w, risk_s, misfit, residual = terms
+    terms = risk_w, risk_s, misfit, residual = by_input(forward if direction == "forward" else reverse, lead, y, w, s)
     entries, clusters = (risk_w - risk_s, misfit, residual), _clusters(clusters, w, s, lead)
     estimates = (crossed_mean(x, clusters) for x in (*entries, risk_w, risk_s))
     pairs = [x.mean(1).reshape(lead) for x in entries]
