@@ -44,7 +44,7 @@ Counted.
 ```
 ````
 
-````{exercise} Not counted
+````{exercise} ★★ Not counted
 :label: a
 Nor here.
 ````
@@ -78,11 +78,11 @@ def page(tmp_path):
 
 def test_what_is_read_is_counted(page):
     words = 2 + (3 + 1 + 1 + 1 + 1 + 1 + 2 + 1) + 9 + 4 + 2 + 3
-    assert length(page(PAGE)) == Length(words=words, lines=2, figures=1, exercises=1)
+    assert length(page(PAGE)) == Length(words=words, lines=2, figures=1, exercises=1, exercise_minutes=6)
 
 
 @pytest.mark.parametrize(
-    ("measured", "minutes"), [(Length(2000, 0, 0, 0), 10), (Length(2001, 0, 0, 0), 11), (Length(400, 60, 4, 5), 20)]
+    ("measured", "minutes"), [(Length(2000, 0, 0, 0, 0), 10), (Length(2001, 0, 0, 0, 0), 11), (Length(400, 60, 4, 5, 30), 20)]
 )
 def test_minutes(measured, minutes):
     assert measured.minutes == minutes
@@ -90,7 +90,7 @@ def test_minutes(measured, minutes):
 
 def test_the_reading_time_is_written(page):
     text = with_reading_time(page(PAGE))
-    assert "\nReading time: 3 minutes, and 3 for the exercises.\n" in text
+    assert "\nReading time: 3 minutes, and 6 for the exercises.\n" in text
     assert with_reading_time(page(text)) == text
     assert with_reading_time(page("# A\n\nReading time: 9 minutes.\n")) == "# A\n\nReading time: 1 minutes.\n"
     old = "# A\n\nReading time: 9 minutes, without the exercises.\n"

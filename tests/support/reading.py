@@ -1,14 +1,15 @@
 """How long a page is: words of prose, visible lines of code, figures, exercises, and the minutes that they take.
 
 What is folded or not on the page is not counted: solutions, proofs under a bar, drawing and bookkeeping cells. A folded
-answer of a prediction is, as it opens while one reads. Exercises have minutes of their own, stated apart.
+answer of a prediction is, as it opens while one reads. Exercises have minutes of their own by their grade, stated apart.
 """
 
 import re
 from dataclasses import dataclass
 from math import ceil
 
-WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_A_FIGURE, MINUTES_AN_EXERCISE = 200, 6, 2, 3
+WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_A_FIGURE = 200, 6, 2
+MINUTES_AN_EXERCISE = {1: 2, 2: 6, 3: 10}  # by its stars, as second readers needed
 TIME = re.compile(r"^Reading time: \d+ minutes(?:, and \d+ for the exercises)?\.$", re.MULTILINE)
 
 
@@ -18,6 +19,7 @@ class Length:
     lines: int
     figures: int
     exercises: int
+    exercise_minutes: int
 
     @property
     def minutes(self):
@@ -28,7 +30,7 @@ class Length:
     @property
     def sentence(self):
         """The line that a page has under its first paragraph."""
-        apart = f", and {MINUTES_AN_EXERCISE * self.exercises} for the exercises" if self.exercises else ""
+        apart = f", and {self.exercise_minutes} for the exercises" if self.exercises else ""
         return f"Reading time: {self.minutes} minutes{apart}."
 
 
@@ -44,6 +46,7 @@ def length(page):
         lines=sum(len(cell.code_lines) for cell in page.lessons),
         figures=len(page.drawings) + len(page.named("figure")) + pictures,
         exercises=len(page.named("exercise")),
+        exercise_minutes=sum(MINUTES_AN_EXERCISE.get(e.argument.count("★"), 0) for e in page.named("exercise")),
     )
 
 
