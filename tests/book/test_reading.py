@@ -82,7 +82,8 @@ def test_what_is_read_is_counted(page):
 
 
 @pytest.mark.parametrize(
-    ("measured", "minutes"), [(Length(2000, 0, 0, 0, 0), 10), (Length(2001, 0, 0, 0, 0), 11), (Length(400, 60, 4, 5, 30), 20)]
+    ("measured", "minutes"),
+    [(Length(2000, 0, 0, 0, 0), 10), (Length(2001, 0, 0, 0, 0), 11), (Length(400, 60, 4, 5, 30), 20)],
 )
 def test_minutes(measured, minutes):
     assert measured.minutes == minutes

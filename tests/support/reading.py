@@ -1,7 +1,7 @@
 """How long a page is: words of prose, visible lines of code, figures, exercises, and the minutes that they take.
 
 What is folded or not on the page is not counted: solutions, proofs under a bar, drawing and bookkeeping cells. A folded
-answer of a prediction is, as it opens while one reads. Exercises have minutes of their own by their grade, stated apart.
+answer of a prediction is, as it opens while one reads. Exercises have minutes of their own, by their grade.
 """
 
 import re
