@@ -36,7 +36,7 @@ def fingerprint(root, patterns, extra=()):
 def user_data():
     """Name, size and time of each file in the folder that W2S_DATA names: it may be large, so it is not read."""
     folder = os.environ.get("W2S_DATA", "")
-    files = sorted(p for p in Path(folder).rglob("*") if p.is_file()) if folder else []
+    files = sorted(p for p in Path(folder).resolve().rglob("*") if p.is_file()) if folder else []
     return [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
 
 
