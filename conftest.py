@@ -22,7 +22,7 @@ from chapter_run import ChapterRun, is_chapter
 
 STAGES = ("chapters", "build", "library", "pages")
 BUILD = "test_the_book_is_built"
-BROWSED = ("test_pages.py", "test_moving_figures.py")  # share the openings of a page
+BROWSED = ("test_pages.py", "test_moving_figures.py", "test_prediction.py")  # share the openings of a page
 PAGE = re.compile(r"\[(?:book/)?(?:\w+/)?(\w+)")
 PAGES = {path.stem for path in (Path(__file__).parent / "book").rglob("*.md")}
 
