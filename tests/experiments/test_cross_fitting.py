@@ -84,7 +84,7 @@ def test_every_loss_is_that_of_models_without_the_label(nested):
         assert index == found.losses[name].mean(1).argmin()
         reported = found.losses[name][found.picked[name][fold], np.arange(N)]
         assert found.loss(name).value == pytest.approx(reported.mean())
-        assert found.loss(name).se == pytest.approx(reported.std(ddof=1) / N**0.5)
+        assert found.loss(name).se == pytest.approx(reported.std(ddof=1) / N**0.5 * (1 + 4 / 3) ** 0.5)
     both = found.loss("student", less="teacher")
     assert both.value == pytest.approx(found.loss("student").value - found.loss("teacher").value)
     assert both.se < found.loss("student").se + found.loss("teacher").se
@@ -233,6 +233,26 @@ def test_stratified_folds_are_too_optimistic():
     assert (stratified < fair - 0.02).all()
 
 
+@pytest.mark.parametrize(("n", "classes"), [(100, 2), (100, 10), (400, 10)])
+def test_stratified_folds_err_by_the_classes_over_the_inputs(n, classes):
+    """Models that know the shares of the classes alone, smoothed by half a label: 1,000 draws, 5 folds."""
+    rng = np.random.default_rng(classes)
+    shares = rng.dirichlet(np.full(classes, 5.0))
+    error = np.zeros((1000, 2))
+    for r in range(1000):
+        y = rng.choice(classes, n, p=shares)
+        counts = [np.bincount(y[: n - n // 5], minlength=classes) + 0.5]
+        error[r] = shares @ np.log(counts[0] / counts[0].sum())
+        for column, stratified in enumerate((True, False)):
+            fold = split_folds(y, 5, r, stratified)
+            for k in range(5):
+                counts = np.bincount(y[fold != k], minlength=classes) + 0.5
+                error[r, column] -= np.log(counts / counts.sum())[y[fold == k]].sum() / n
+    stratified, random = error.mean(0)
+    assert stratified == pytest.approx(-(classes - 1) / n, rel=0.2)
+    assert abs(random) < 4 * error[:, 1].std() / 1000**0.5
+
+
 def test_nested_choice_is_unbiased_and_the_least_loss_is_not():
     """Exact, over all samples of three labels: the reported loss is the risk of choosing and fitting with two."""
     procedure = 0.0
@@ -244,6 +264,32 @@ def test_nested_choice_is_unbiased_and_the_least_loss_is_not():
     least = sum(p * found.losses["student"].mean(1).min() for found, p in all_of)
     assert reported == pytest.approx(procedure, rel=1e-12)
     assert least < reported - 0.02
+
+
+def test_intervals_cover_where_those_of_independent_inputs_do_not():
+    """60 gold labels, 5 folds, 200 draws: 95% intervals for the risk of the students that were fitted."""
+    beta, covered = np.linspace(0.1, 0.6, 10), {"wider": 0, "independent": 0}
+    for seed in range(200):
+        rng = np.random.default_rng([9, seed])
+        X = rng.normal(size=(760, 10))  # gold, transfer, test inputs
+        y = (rng.random(760) < 1 / (1 + np.exp(-X @ beta))).astype(int)
+        risks = []
+
+        def fit_teachers(train, X=X, y=y):
+            margin = np.stack([ridge(X[:60][t, :6], 2 * y[:60][t] - 1.0, 1.0, X[:260, :6]) for t in train])
+            return np.stack([-margin, margin], -1)
+
+        def fit_paths(z, train, X=X, y=y, risks=risks):
+            margin = np.stack([ridge(X[60:260], labels[60:, 1], 1.0, X) for labels in z])
+            risks.append(np.logaddexp(0, -2 * margin * (2 * y - 1))[:, 260:].mean())
+            return {"student": np.stack([-margin, margin], -1)[:, None, :60]}
+
+        found = cross_fit(y[:60], fit_teachers, fit_paths, seed=seed)
+        low, high = found.loss("student").interval()
+        middle, half = (low + high) / 2, (high - low) / 2
+        covered["wider"] += abs(risks[0] - middle) <= half
+        covered["independent"] += abs(risks[0] - middle) <= half / 2.25**0.5
+    assert 0.90 < covered["wider"] / 200 and covered["independent"] < 0.92 * 200, covered
 
 
 # ------------------------------------------------------------------------------------------------------- bad arguments

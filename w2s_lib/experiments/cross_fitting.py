@@ -11,15 +11,15 @@ It costs K paths of students and no label. For folds that were drawn without a l
 the risk of the student of a teacher with n(1 - 1/K) labels. The same loss compares the teacher, the students, the
 strong model on the gold labels ("strong on gold") and on gold and weak labels together.
 
-Sources: Stone (1974) for cross-validation; Bayle, Bayle, Janson and Mackey (2020), "Cross-validation confidence
-intervals for test error"; Bengio and Grandvalet (2004), "No unbiased estimator of the variance of K-fold
-cross-validation"; Varma and Simon (2006) for the loss of a choice that was made by the same loss.
+Sources: Stone (1974) for cross-validation; Varma and Simon (2006) for the loss of a choice that the same loss made, and
+the nested remedy; Bengio and Grandvalet (2004), "No unbiased estimator of the variance of K-fold cross-validation", and
+Nadeau and Bengio (2003), "Inference for the generalization error", for intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,8 @@ def split_folds(labels: Array, folds: int = 5, seed: int = 0, stratified: bool =
 
     labels     : (inputs,) class labels, or (inputs, classes) probabilities, of which the most probable class counts
     stratified : deal the inputs of each class out in turn, so that the folds have the same classes; else all at random
+                 Stratified, cross-entropies of models that learn the classes' shares are too small, by about
+                 (classes - 1)/inputs nats, much the same for all: the other folds tell the fold's shares
     Raises ValueError unless there are 2..inputs folds.
 
     >>> split_folds([0, 0, 0, 0, 1, 1], folds=2)
@@ -57,7 +59,8 @@ class CrossFitted:
     """What `cross_fit` found; every dict has one entry a candidate, the teacher first. `str` of it is the comparison.
 
     `losses` serve to choose a point. The least of them is too good to be reported, as it was chosen by the same labels:
-    `loss`, `accuracy` and their differences score every fold at the point chosen without its labels.
+    `loss`, `accuracy` and their differences score every fold at the point that the other folds choose. That is exact
+    if `nested`; else models of the other folds have learnt from its labels, and a part of the optimism is left.
     """
 
     index: dict[str, int]  # the point to take: least cross-fitted loss, the most regularised of equals
@@ -70,9 +73,11 @@ class CrossFitted:
     def loss(self, name: str, less: str | None = None) -> Estimate:
         """Mean cross-fitted loss of a candidate; `less` another, paired input by input.
 
-        The interval is over gold inputs. It covers the risk on fresh inputs of the K models that were fitted, averaged
-        over them: not their spread over other gold labels, which K models that share most of theirs cannot show, and
-        not the risk of the models with all n labels, which is usually lower.
+        The interval is for the risk on fresh inputs of the models that were fitted, averaged over the K folds; that of
+        models with all n labels is usually lower, by an amount that it does not know. The K models share most of their
+        labels, so losses of different inputs are not independent, and no estimate of the variance is unbiased: the
+        standard error over inputs is multiplied by sqrt(1 + K/(K - 1)), after Nadeau and Bengio. Other gold labels may
+        move a difference between like candidates further than that.
         """
         return self._mean(self.losses, name, less)
 
@@ -85,7 +90,11 @@ class CrossFitted:
             require(key in table, "name", f"{key!r} is none of the candidates {[*table]}")
         inputs = np.arange(len(self.fold))
         values = [table[key][self.picked[key][self.fold], inputs] for key in (name, less) if key is not None]
-        return crossed_mean((values[0] - values[1] if less is not None else values[0])[None])
+        estimate, K = (
+            crossed_mean((values[0] - values[1] if less is not None else values[0])[None]),
+            self.fold.max() + 1,
+        )
+        return replace(estimate, se=estimate.se * float(1 + K / (K - 1)) ** 0.5)
 
     def __str__(self) -> str:
         rows = [("", "point", "cross-entropy", "less the teacher's", "accuracy")]
@@ -121,7 +130,7 @@ def cross_fit(
     folds, seed  : of `split_folds`; or the fold of each gold input, (n,), where inputs belong together or folds are to
                    be drawn without a look at the labels
     nested       : choose the point that a fold is scored at by models that were fitted without it: K(K - 1)/2 more
-                   rows of train. Else by all other folds' losses, whose models have learnt from the fold's labels
+                   rows of train. For a comparison of long paths with short ones; the choice `index` is the same
     Rows of train may be fitted as one batch, or one by one and stacked; a row may lack a class that is rare.
     To use the choice, fit teacher and path on all gold labels and take the point index[name].
     Raises ValueError for shapes that do not match, a candidate called "teacher", and nested with two folds.
@@ -143,14 +152,14 @@ def cross_fit(
     ...     return {"student": two(np.array(student)), "strong on gold": two(np.array(strong))}
     >>> found = cross_fit(y[gold], teachers, paths)
     >>> print(found)
-                    point   cross-entropy            less the teacher's          accuracy
-    teacher         0 of 1  0.6720 [0.5435, 0.8005]                              0.5833 [0.4549, 0.7118]
-    student         3 of 4  0.6577 [0.5290, 0.7864]  -0.0142 [-0.0446, 0.0161]   0.5833 [0.4549, 0.7118]
-    strong on gold  1 of 4  0.5273 [0.4053, 0.6493]  -0.1447 [-0.2441, -0.0452]  0.7000 [0.5806, 0.8194]
+                    point   cross-entropy            less the teacher's         accuracy
+    teacher         0 of 1  0.6720 [0.4792, 0.8648]                             0.5833 [0.3907, 0.7760]
+    student         3 of 4  0.6577 [0.4647, 0.8508]  -0.0142 [-0.0597, 0.0312]  0.5833 [0.3907, 0.7760]
+    strong on gold  1 of 4  0.5273 [0.3443, 0.7103]  -0.1447 [-0.2938, 0.0045]  0.7000 [0.5209, 0.8791]
     >>> found.index["student"]
     3
     >>> print(found.loss("student", less="strong on gold"))
-    0.1304 [0.0397, 0.2212]
+    0.1304 [-0.0057, 0.2665]
     """
     require(np.ndim(labels) in (1, 2) and len(labels) > 1, "labels", "need two or more, (n,) or (n, classes)")
     n, own = len(labels), np.ndim(folds) > 0
