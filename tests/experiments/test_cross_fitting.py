@@ -239,15 +239,17 @@ def test_stratified_folds_err_by_the_classes_over_the_inputs(n, classes):
     rng = np.random.default_rng(classes)
     shares = rng.dirichlet(np.full(classes, 5.0))
     error = np.zeros((1000, 2))
+
+    def log_shares(labels):
+        counts = np.bincount(labels, minlength=classes) + 0.5
+        return np.log(counts / counts.sum())
+
     for r in range(1000):
         y = rng.choice(classes, n, p=shares)
-        counts = [np.bincount(y[: n - n // 5], minlength=classes) + 0.5]
-        error[r] = shares @ np.log(counts[0] / counts[0].sum())
+        error[r] = shares @ log_shares(y[n // 5 :])  # less the risk of four fifths of the labels
         for column, stratified in enumerate((True, False)):
             fold = split_folds(y, 5, r, stratified)
-            for k in range(5):
-                counts = np.bincount(y[fold != k], minlength=classes) + 0.5
-                error[r, column] -= np.log(counts / counts.sum())[y[fold == k]].sum() / n
+            error[r, column] -= sum(log_shares(y[fold != k])[y[fold == k]].sum() for k in range(5)) / n
     stratified, random = error.mean(0)
     assert stratified == pytest.approx(-(classes - 1) / n, rel=0.2)
     assert abs(random) < 4 * error[:, 1].std() / 1000**0.5
@@ -289,7 +291,7 @@ def test_intervals_cover_where_those_of_independent_inputs_do_not():
         middle, half = (low + high) / 2, (high - low) / 2
         covered["wider"] += abs(risks[0] - middle) <= half
         covered["independent"] += abs(risks[0] - middle) <= half / 2.25**0.5
-    assert 0.90 < covered["wider"] / 200 and covered["independent"] < 0.92 * 200, covered
+    assert covered["wider"] > 0.90 * 200 and covered["independent"] < 0.92 * 200, covered
 
 
 # ------------------------------------------------------------------------------------------------------- bad arguments

@@ -88,12 +88,9 @@ class CrossFitted:
     def _mean(self, table: dict[str, np.ndarray], name: str, less: str | None) -> Estimate:
         for key in (name,) if less is None else (name, less):
             require(key in table, "name", f"{key!r} is none of the candidates {[*table]}")
-        inputs = np.arange(len(self.fold))
+        inputs, K = np.arange(len(self.fold)), self.fold.max() + 1
         values = [table[key][self.picked[key][self.fold], inputs] for key in (name, less) if key is not None]
-        estimate, K = (
-            crossed_mean((values[0] - values[1] if less is not None else values[0])[None]),
-            self.fold.max() + 1,
-        )
+        estimate = crossed_mean((values[0] - values[1] if less is not None else values[0])[None])
         return replace(estimate, se=estimate.se * float(1 + K / (K - 1)) ** 0.5)
 
     def __str__(self) -> str:
