@@ -11,6 +11,8 @@ from w2s_lib import SQUARED, ledger
 from w2s_lib.experiments import closed_forms
 from w2s_lib.experiments.closed_forms import (
     best_smoother,
+    fewer_labels_factor,
+    naive_gold_optimism,
     posterior_mean_distance,
     random_feature_ledger,
     ridge_teachers,
@@ -221,3 +223,69 @@ def test_random_features_check_their_sizes():
         for argument, call in group.items():
             with pytest.raises(ValueError, match=rf"^{argument}: "):
                 call()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 30.0])
+def test_optimism_of_naive_gold_equals_monte_carlo(penalty):
+    """Ridge on ridge, 40 gold labels: 20,000 draws within 4 standard errors; largest for the mimic, falls to zero."""
+    rng = np.random.default_rng(7)
+    n, m, noise, penalties = 40, 200, 0.8, np.array([0.0, 1.0, 10.0, 100.0, 1000.0, 1e9])
+    gold, transfer, lift = rng.normal(size=(n, 30)), rng.normal(size=(m, 30)), rng.normal(size=(30, 60))
+    teacher = decompose_features(gold[:, :15]).smoother(transfer[:, :15], penalty / n)
+    ridge = decompose_features(np.maximum(transfer @ lift, 0))
+    students = np.stack([ridge.smoother(np.maximum(gold @ lift, 0), lam / m) for lam in penalties])
+    formula = naive_gold_optimism(students, teacher, noise)
+    assert (np.diff(formula) < 0).all() and formula[-1] < 1e-3 < formula[-2]
+    truth = gold @ rng.normal(size=30) / 5
+    seen, fresh = truth + noise * rng.normal(size=(2, 20_000, n))
+    predictions = np.einsum("pnm,mk,rk->prn", students, teacher, seen, optimize=True)
+    excess = ((fresh - predictions) ** 2 - (seen - predictions) ** 2).mean(2)
+    z = (excess.mean(1) - formula) / (excess.std(1) / 20_000**0.5)
+    assert np.abs(z).max() < 4
+
+
+def test_optimism_of_a_mimic_is_that_of_the_teacher():
+    """A student without a penalty that can follow its teacher: 2 s^2 d / n for least squares on d features."""
+    rng = np.random.default_rng(8)
+    gold, transfer = rng.normal(size=(40, 15)), rng.normal(size=(90, 15))
+    teacher = decompose_features(gold).smoother(transfer, 0.0)
+    mimic = decompose_features(transfer).smoother(gold, 0.0)
+    assert naive_gold_optimism(mimic, teacher, 1.0) == pytest.approx(2 * 15 / 40)  # .75
+    both = naive_gold_optimism(torch.as_tensor(mimic), torch.as_tensor(teacher), 2.0)
+    assert float(both) == pytest.approx(4 * 0.75)
+    calls = {
+        "teacher": lambda: naive_gold_optimism(mimic, teacher[0], 1.0),
+        "smoothers": lambda: naive_gold_optimism(mimic[:, :5], teacher, 1.0),
+        "noise": lambda: naive_gold_optimism(mimic, teacher, -1.0),
+    }
+    for argument, call in calls.items():
+        with pytest.raises(ValueError, match=rf"^{argument}: "):
+            call()
+
+
+@pytest.mark.parametrize("folds", [2, 3, 6])
+def test_fewer_labels_make_teacher_and_student_worse_by_one_factor(folds):
+    """Least squares on 8 of 12 features, 48 gold labels, student on 9 others: both variances, 4 standard errors."""
+    rng, n, d, draws = np.random.default_rng(folds), 48, 8, 4000
+    variances = {}
+    for labels in (n, n - n // folds):
+        X, noise = rng.normal(size=(draws, labels, d)), rng.normal(size=(draws, labels))
+        teacher = decompose_features(X).coefficients(noise, 0.0)[0]
+        transfer = rng.normal(size=(draws, 40, 12))
+        answers = (transfer[:, :, :d] @ teacher[:, :, None])[:, :, 0]
+        student = decompose_features(transfer[:, :, 3:]).coefficients(answers, 0.0)[0]
+        for name, theta in (("teacher", teacher), ("student", student)):
+            each = (theta**2).sum(1)
+            variances[name, labels] = each.mean(), each.std() / draws**0.5
+    factor = fewer_labels_factor(n, d, folds)
+    for name in ("teacher", "student"):
+        (few, se_few), (all_of, se_all) = variances[name, n - n // folds], variances[name, n]
+        assert abs(few - factor * all_of) < 4 * np.hypot(se_few, factor * se_all)
+    assert factor > 1
+
+
+def test_too_few_folds_have_an_infinite_factor():
+    np.testing.assert_allclose(fewer_labels_factor(100, [40, 80], 2), [59 / 9, np.inf])
+    for argument, given in {"d": (100, 0, 2), "folds": (100, 40, 1), "n": (41, 40, 5)}.items():
+        with pytest.raises(ValueError, match=rf"^{argument}: "):
+            fewer_labels_factor(*given)

@@ -3,6 +3,7 @@ r"""Expected ledgers in closed form, squared loss: no teacher is trained, and no
     ridge students, averaged over a sample of teachers or over their label noise     `student_path`
     linear students at fixed inputs                                                  `smoother_path`, `best_smoother`
     students on random linear features                                               `random_feature_ledger`
+    the teacher's true labels, used again                         `naive_gold_optimism`, `fewer_labels_factor`
 
 A student's risk, misfit and residual are quadratic in the teacher, so the teacher's mean and second moments suffice:
 for a ridge student O(k^2) a penalty in the basis U of `ridge`, k = min(n, p), whatever the number of teachers. The
@@ -185,3 +186,50 @@ def posterior_mean_distance(d: Array, N: Array, d_s: Array, power: Array, centre
     require(np.all(np.subtract(d_s, N) >= 2), "d_s", "must be at least N + 2: a student that interpolates")
     require(np.all(np.less_equal(0, centre) & np.less_equal(centre, power)), "centre", "must lie between 0 and power")
     return random_feature_ledger(d, N, d_s, power, alignment=centre).residual / 2
+
+
+def naive_gold_optimism(smoothers: Array, teacher: Array, noise: float) -> Array:
+    r"""How much too small the student's squared loss on the teacher's own gold labels is, on average: (...), points.
+
+        E[loss on fresh labels at the gold inputs] - E[loss on the gold labels] = (2 noise^2 / n) tr(S H)
+
+    Teacher H y at the student's inputs, y the n gold labels; student S H y at the gold inputs; inputs fixed.
+    smoothers : (..., n, m), S, the student from the teacher's labels at its m inputs: `Ridge.smoother` of the gold ones
+    teacher   : (m, n), H;  noise : standard deviation of a label, the same for all, labels uncorrelated
+    Both losses are means over the n gold inputs. Source: Efron (1986), "How biased is the apparent error rate of a
+    prediction rule?", of the smoother S H. Raises ValueError for shapes that do not match, and for noise < 0.
+
+    >>> from w2s_lib.ridge import decompose_features
+    >>> gold, transfer = np.array([[1.0], [2.0]]), np.array([[1.0], [1.0], [3.0]])
+    >>> H = decompose_features(gold).smoother(transfer, lam=0)
+    >>> S = np.stack([decompose_features(transfer).smoother(gold, lam=l) for l in (0, 11 / 3)])
+    >>> naive_gold_optimism(S, H, noise=1.0).round(9)  # one slope for two labels; shrunk by half
+    array([1. , 0.5])
+    """
+    xp, S, H = as_float64(smoothers=smoothers, teacher=teacher)
+    require(H.ndim == 2, "teacher", f"need shape (inputs, gold labels), got {tuple(H.shape)}")
+    wanted = tuple(H.shape[::-1])
+    require(tuple(S.shape[-2:]) == wanted, "smoothers", f"need shape (..., {wanted}), got {tuple(S.shape)}")
+    require(noise >= 0, "noise", "is a standard deviation, >= 0")
+    return 2 * noise**2 / wanted[0] * xp.sum(S * H.mT, axis=(-2, -1))
+
+
+def fewer_labels_factor(n: Array, d: Array, folds: Array) -> Array:
+    r"""How much larger a least-squares teacher's variance is with all gold labels but one fold than with all n.
+
+        (n - d - 1) / (n (1 - 1/folds) - d - 1),     infinite where n (1 - 1/folds) <= d + 1
+
+    Least squares on d Gaussian features of n labels has variance noise^2 d / (n - d - 1); that of a student, linear in
+    the teacher's answers at inputs of its own, is a multiple of it that n does not enter: one factor for both. The
+    strong model on gold has more features, so another factor, a larger one: too few folds wrong it.
+    Arguments broadcast. Raises ValueError for n <= d + 1, d < 1 or folds < 2. Derived in the book.
+
+    >>> fewer_labels_factor(n=100, d=40, folds=[2, 5, 10, 100]).round(2)
+    array([6.56, 1.51, 1.2 , 1.02])
+    """
+    _, n, d, folds = as_float64(n=n, d=d, folds=folds)
+    require(np.all(d >= 1), "d", "must be at least 1")
+    require(np.all(folds >= 2), "folds", "must be at least 2")
+    require(np.all(n > d + 1), "n", "must be above d + 1: the variance is infinite already")
+    left = n * (1 - 1 / folds) - d - 1
+    return np.where(left > 0, (n - d - 1) / np.where(left > 0, left, 1.0), np.inf)
