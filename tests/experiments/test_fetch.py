@@ -95,6 +95,10 @@ def test_fetched_reviews_are_checked(tmp_path, monkeypatch):
         "movieReviewSnippets_GroundTruth.txt": "1\t0.5\tGood .\r\n2\t-1\tBad .\r\n3\t0.5\tGood .\r\n",
         "movieReviewSnippets_anonDataRatings.txt": "1\t.5\t0\t[1, 0]\r\n2\t-1\t0\t[-1, -1]\r\n3\t.5\t0\t[1, 0]",
     }
+    other = {  # with byte-order marks, and in another order
+        "nytEditorialSnippets_GroundTruth.txt": "\ufeff1_1\t2\tYes .\r\n1_2\t-1\tNo .",
+        "nytEditorialSnippets_anonDataRatings.txt": "\ufeff1_2\t-1\t0\t[-1, -1]\r\n1_1\t2\t0\t[2, 2]",
+    }
 
     def archive(members):
         out = io.BytesIO()
@@ -105,7 +109,7 @@ def test_fetched_reviews_are_checked(tmp_path, monkeypatch):
                 tar.addfile(member, io.BytesIO(content))
         return out.getvalue()
 
-    inner = archive({f"hutto_ICWSM_2014/{name}": content.encode() for name, content in files.items()})
+    inner = archive({f"hutto_ICWSM_2014/{name}": content.encode() for name, content in (files | other).items()})
     outer = archive({"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": inner})
     calls = []
 
@@ -118,9 +122,9 @@ def test_fetched_reviews_are_checked(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"vaderSentiment-3\.3\.2\.tar\.gz: is damaged"):
         fetch.read_reviews()
     assert not list(tmp_path.iterdir())
-    sums = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()}
+    sums = [{name: hashlib.sha256(text.encode()).hexdigest() for name, text in x.items()} for x in (files, other)]
     monkeypatch.setattr(fetch, "REVIEWS_SHA256", hashlib.sha256(outer).hexdigest())
-    monkeypatch.setattr(fetch, "REVIEWS_FILES", sums)
+    monkeypatch.setattr(fetch, "REVIEWS_FILES", dict(zip(("film_reviews", "nyt_editorials"), sums)))
     reviews = fetch.read_reviews()
     assert reviews.texts == ("Good .", "Bad .") and reviews.mean.tolist() == [0.5, -1] and reviews.repeated == 1
     assert [ratings.tolist() for ratings in reviews.ratings] == [[1, 0], [-1, -1]]
@@ -131,12 +135,25 @@ def test_fetched_reviews_are_checked(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="GroundTruth.txt: is damaged"):
         fetch.read_reviews()
     assert len(calls) == 3 and damaged.read_bytes() == files[damaged.name].encode()
+    editorials = fetch.read_reviews("nyt_editorials")
+    assert editorials.texts == ("Yes .", "No .") and editorials.mean.tolist() == [2, -1]
+    assert len(list((tmp_path / "nyt").iterdir())) == 2 and len(calls) == 4
+    with pytest.raises(ValueError, match=r"^name: is 'tweets'; must be one of film_reviews, amazon_reviews"):
+        fetch.read_reviews("tweets")
 
     damaged.unlink()
     monkeypatch.setattr(
         fetch.subprocess, "run", lambda *a, **k: types.SimpleNamespace(returncode=1, stderr="no network")
     )
     with pytest.raises(OSError, match=r"film_reviews: .*no network.*W2S_DATA/movie"):
+        fetch.read_reviews()
+
+
+@pytest.mark.parametrize("ratings", ["1\t1\t0\t[1]\r\n3\t1\t0\t[1]", "1\t1\t0\t[1]\r\n1\t1\t0\t[1]", "1\t1\t0\t[1]"])
+def test_texts_without_their_ratings_are_refused(monkeypatch, ratings):
+    texts = "1\t1\tGood .\r\n2\t1\tFine ."
+    monkeypatch.setattr(fetch, "_review_files", lambda name: [texts.encode(), ratings.encode()])
+    with pytest.raises(ValueError, match=r"^film_reviews: texts and ratings do not match: \['2'"):
         fetch.read_reviews()
 
 

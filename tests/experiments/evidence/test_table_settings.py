@@ -1,6 +1,9 @@
-"""The settings of the tables have the ladders that the chapters draw."""
+"""The settings of the tables have the ladders that the chapters draw, and data for them."""
 
-from w2s_lib.experiments import evidence
+import pytest
+
+from w2s_lib.experiments import evidence, tasks
+from w2s_lib.experiments.protocol.data_split import split_data
 
 
 def test_grids_have_what_the_chapters_draw():
@@ -15,3 +18,17 @@ def test_grids_have_what_the_chapters_draw():
             assert len({c.student for c in configs}) >= 4
 
     assert len({(c.width, c.confidence) for c in evidence.settings("film_reviews")}) >= 20
+
+
+@pytest.mark.parametrize("name", ["film_pairs", "amazon_reviews", "nyt_editorials"])
+def test_there_is_data_for_every_setting(name):
+    try:
+        task = tasks.load_task(name)
+    except OSError as error:
+        pytest.skip(str(error))
+    configs = evidence.settings(name)
+    assert {config.data for config in configs} == {name}
+    assert len({config.gold for config in configs}) == 4 and len({config.student for config in configs}) == 4
+    for config in set(configs):
+        split = split_data(task, config, seed=0)
+        assert len(split.gold) == config.gold and len(split.validation) == config.validation

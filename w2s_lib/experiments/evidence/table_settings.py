@@ -17,13 +17,25 @@ BASES = {
     "mnist": Protocol("mnist", teacher="pool:7", student="pixels", gold=100, width=256),
     "fashion": Protocol("fashion", teacher="pca:10", student="lite0", gold=100, width=256),
     "film_reviews": Protocol("film_reviews", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
+    "film_pairs": Protocol("film_pairs", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
+    "amazon_reviews": Protocol("amazon_reviews", teacher="bag:300", student="minilm:6", gold=500, l2s=TEXT),
+    "nyt_editorials": Protocol("nyt_editorials", teacher="bag:300", student="minilm:6", gold=1000, l2s=TEXT),
     "preference_pairs": Protocol("preference_pairs", teacher="minilm:1", student="minilm:6", gold=500, l2s=TEXT),
 }  # fmt: skip
-GOLDS = {"mnist": (50, 100, 300, 1000), "fashion": (50, 100, 300, 1000)}
+GOLDS = {
+    "mnist": (50, 100, 300, 1000),
+    "fashion": (50, 100, 300, 1000),
+    "film_pairs": (50, 100, 300, 1000),  # beside 1,500 inputs for the student, of 2,600
+    "amazon_reviews": (50, 100, 300, 500),  # of 2,160
+    "nyt_editorials": (50, 100, 300, 1000),  # of 2,927
+}
 TEACHERS = {
     "mnist": ("pool:7", "pool:4", "left"),
     "fashion": ("pca:10", "pool:7", "pixels"),
     "film_reviews": ("bag:300", "minilm:0", "minilm:2"),
+    "film_pairs": ("bag:300", "minilm:1", "length"),
+    "amazon_reviews": ("bag:300", "minilm:0", "minilm:2"),
+    "nyt_editorials": ("bag:300", "minilm:0", "minilm:2"),
     "preference_pairs": ("minilm:1", "bag:300", "length"),
 }
 IN_THE_BOOK = ("mnist", "film_reviews", "preference_pairs")
@@ -43,7 +55,7 @@ def settings(name: str, size: str = "full") -> list[Protocol]:
         return [replace(small, gold=n) for n in (40, 60, 80, 100)]
     if size == "default":
         return [replace(base, confidence=a) for a in (1.0, 0.2)]
-    text = name in ("film_reviews", "preference_pairs")
+    text = base.l2s == TEXT
     configs = [
         replace(base, width=w, confidence=a)
         for w in WIDTHS[2 if text else 10]
