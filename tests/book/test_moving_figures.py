@@ -143,7 +143,10 @@ def test_no_control_is_dead(name, tab):
 
 @moving_pages
 def test_redraws_within_a_frame(name, tab):
-    """CPU time of the page's main thread, layout and paint included, not wall time: the machine may be shared."""
+    """CPU time of the page's main thread, layout and paint included, not wall time: the machine may be shared.
+
+    A step in which nothing moves is subtracted: it is the time of asking for it.
+    """
     with tab(name, "file") as (page, _, _):
         count = go_live(page)
         devtools = page.context.new_cdp_session(page)
@@ -161,19 +164,18 @@ def test_redraws_within_a_frame(name, tab):
                 spent.append(busy())
             return 1000 * np.diff(spent)
 
-        idle = costs([(0, None, None)] * 20)[-1]  # the page itself comes to rest
+        idle = np.median(costs([(0, None, None)] * 30)[-10:])  # the page itself comes to rest
         for figure in range(count):
             controls = page.evaluate("figure => controls[figure].map(c => c.states.length)", figure)
             cycles = [itertools.cycle([*range(n), *range(n - 2, 0, -1)]) for n in controls]
             order = itertools.cycle(range(len(controls)))
             for _ in range(3):  # a busy neighbour can only slow it down: the first quiet round counts
                 moves = [(figure, control, next(cycles[control])) for control in itertools.islice(order, STEPS)]
-                median, p95 = np.quantile(costs(moves), [0.5, 0.95])
+                median, p95 = np.quantile(costs(moves), [0.5, 0.95]) - idle
                 if median <= MEDIAN and p95 <= P95:
                     break
-            report = (
-                f"{name}, {titles(page)[figure]}: median {median:.1f} ms, 95% {p95:.1f} ms (an idle step {idle:.1f} ms)"
-            )
+            report = f"{name}, {titles(page)[figure]}: median {median:.1f} ms, 95% {p95:.1f} ms"
+            report += f" more than an idle step of {idle:.1f} ms"
             print(report)
             assert median <= MEDIAN and p95 <= P95, report
 
